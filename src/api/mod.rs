@@ -1,0 +1,1 @@
+//! Docker Engine API over HTTP: one file per resource.

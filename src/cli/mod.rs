@@ -1,0 +1,1 @@
+//! The command line: a client of the API socket, and the only place that prints.

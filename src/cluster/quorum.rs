@@ -1,0 +1,1 @@
+//! Who votes: a pure decision over the eligible nodes.

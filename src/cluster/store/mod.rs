@@ -1,0 +1,1 @@
+//! The replicated store: a raft log on disk and the state that it makes.

@@ -1,0 +1,1 @@
+//! Encrypted connections between members, all on one UDP port.

@@ -1,0 +1,25 @@
+//! Skein makes Linux machines work as one Docker host.
+//!
+//! This page is the map of the house; ARCHITECTURE.md walks through it.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`model`] | ids, objects, specs, states: values only |
+//! | [`wire`] | frames, codec, messages, versions, limits |
+//! | [`identity`] | root, certificates, join tokens, who is let in |
+//! | [`cluster`] | transport (quinn), membership (chitchat), store (openraft, redb), quorum |
+//! | [`manager`] | the leader's work |
+//! | [`api`] | Docker's HTTP API on a unix socket |
+//! | [`node`] | builds one node out of these and runs it |
+//! | [`cli`] | the command line, a client of the socket |
+//!
+//! Imports point one way: `model ← wire ← identity, cluster ← manager | api ← node ← cli`.
+
+pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod identity;
+pub mod manager;
+pub mod model;
+pub mod node;
+pub mod wire;

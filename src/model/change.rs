@@ -1,0 +1,53 @@
+//! What may be asked of the store: guarded changes of objects, all of a proposal or none.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cluster, Node, NodeId, Timestamp};
+
+/// What the proposer believes of the object it changes; the store checks it when the entry is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// There is no such object.
+    Absent,
+    /// It stands at this version.
+    Version(u64),
+}
+
+/// One object's change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Creates or replaces the cluster object.
+    PutCluster(Expect, Box<Cluster>),
+    /// Creates or replaces a node.
+    PutNode(Expect, Box<Node>),
+    /// Removes a node and shuts it out for good.
+    RemoveNode(Expect, NodeId),
+}
+
+/// Changes that are applied together or not at all.
+///
+/// The store sets each object's [`Meta`](super::Meta) itself; what the proposer wrote there is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The leader's clock when it proposed: becomes `created_at` and `updated_at`.
+    pub at: Timestamp,
+    /// What to change, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Why a proposal changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// The object has changed since the proposer looked. Docker's clients match on these words.
+    #[error("update out of sequence")]
+    OutOfSequence,
+    /// There is such an object already.
+    #[error("name conflicts with an existing object")]
+    Exists,
+    /// There is no such object.
+    #[error("object does not exist")]
+    NotFound,
+    /// The node was removed from the cluster and stays out.
+    #[error("node {0} was removed from this cluster")]
+    Removed(NodeId),
+}

@@ -1,0 +1,34 @@
+//! The nouns: ids, objects, specs and states that every other room speaks of.
+//!
+//! Values only: no clock, no socket, no disk, no tokio. What is here is stored and sent, so a field
+//! is added with `#[serde(default)]` and never changes its meaning.
+
+pub mod change;
+pub mod cluster;
+pub mod facts;
+pub mod id;
+pub mod node;
+pub mod time;
+
+pub use change::{Change, Expect, Proposal, Rejection};
+pub use cluster::{Cluster, ClusterSpec, JoinKind, JoinSecrets, RootCa, RootRotation};
+pub use facts::NodeFacts;
+pub use id::{ClusterId, NodeId};
+pub use node::{
+    Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform, Resources,
+    Role, Standing,
+};
+pub use time::Timestamp;
+
+use serde::{Deserialize, Serialize};
+
+/// What the store knows of every object besides its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Rises with each write to any object of the cluster; what Docker's API calls `Version.Index`.
+    pub version: u64,
+    /// When the leader first accepted the object.
+    pub created_at: Timestamp,
+    /// When the leader last accepted a change of it.
+    pub updated_at: Timestamp,
+}

@@ -1,0 +1,141 @@
+//! Frames: a length and that many bytes, the unit of every stream that carries messages.
+//!
+//! The length is a big-endian `u32`. The reader says how long a frame it takes, and a longer one is
+//! an error before a byte of it is buffered.
+
+use super::codec::{DecodeError, EncodeError, decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes of the length in front of a frame.
+pub const HEADER_BYTES: usize = 4;
+
+/// Why a stream of frames cannot go on. The stream is to be reset: its position is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The peer wants to send more at once than this stream takes.
+    #[error("a frame of {len} bytes where at most {max} are taken")]
+    TooLong {
+        /// Announced bytes.
+        len: usize,
+        /// The reader's limit.
+        max: usize,
+    },
+    /// The frame is whole, its content is not.
+    #[error("a frame does not decode")]
+    Content(#[source] DecodeError),
+    /// The value to be sent cannot be encoded.
+    #[error("a message cannot be encoded")]
+    Encode(#[source] EncodeError),
+}
+
+/// Reads the length of the next frame and refuses one beyond `max`.
+pub fn parse_header(header: [u8; HEADER_BYTES], max: usize) -> Result<usize, FrameError> {
+    let len = u32::from_be_bytes(header) as usize;
+    if len > max {
+        return Err(FrameError::TooLong { len, max });
+    }
+    Ok(len)
+}
+
+/// A message as a frame, length in front.
+pub fn to_frame<T: Serialize>(message: &T, max: usize) -> Result<Vec<u8>, FrameError> {
+    let body = encode(message).map_err(FrameError::Encode)?;
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    if body.len() > max {
+        return Err(FrameError::TooLong {
+            len: body.len(),
+            max,
+        });
+    }
+    let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
+    frame.extend_from_slice(&len.to_be_bytes());
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// The message in a frame's body.
+pub fn from_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    decode(body).map_err(FrameError::Content)
+}
+
+/// Collects bytes as they come and gives out whole frames.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    buffer: Vec<u8>,
+    max: usize,
+}
+
+impl FrameDecoder {
+    /// A decoder that takes frames of at most `max` bytes.
+    pub const fn new(max: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            max,
+        }
+    }
+
+    /// Adds bytes that arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame's body; `None` until more bytes arrive.
+    pub fn poll_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let end = HEADER_BYTES + parse_header(*header, self.max)?;
+        if self.buffer.len() < end {
+            return Ok(None);
+        }
+        let body = self.buffer[HEADER_BYTES..end].to_vec();
+        self.buffer.drain(..end);
+        Ok(Some(body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_chunking(bodies: Vec<Vec<u8>>, chunk in 1usize..50) {
+            let mut wire = Vec::new();
+            for body in &bodies {
+                wire.extend(to_frame(body, 1 << 20).unwrap());
+            }
+            let mut decoder = FrameDecoder::new(1 << 20);
+            let mut seen = Vec::new();
+            for part in wire.chunks(chunk) {
+                decoder.push(part);
+                while let Some(body) = decoder.poll_frame().unwrap() {
+                    seen.push(from_body::<Vec<u8>>(&body).unwrap());
+                }
+            }
+            prop_assert_eq!(seen, bodies);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, max in 0usize..64) {
+            let mut decoder = FrameDecoder::new(max);
+            decoder.push(&bytes);
+            while let Ok(Some(body)) = decoder.poll_frame() {
+                prop_assert!(body.len() <= max);
+            }
+        }
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_by_its_header() {
+        let mut decoder = FrameDecoder::new(16);
+        decoder.push(&17u32.to_be_bytes());
+        assert!(matches!(
+            decoder.poll_frame(),
+            Err(FrameError::TooLong { len: 17, max: 16 })
+        ));
+    }
+}

@@ -1,0 +1,46 @@
+//! The session: one long-lived stream from each node to the leader.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Json;
+use crate::model::{NodeDescription, Role, Standing};
+
+/// From a node to the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upward {
+    /// First on the stream, and again when something of it changes.
+    Register {
+        /// What the machine is.
+        description: Box<Json<NodeDescription>>,
+        /// Where it can be reached.
+        addresses: Vec<SocketAddr>,
+        /// Hex SHA-256 of the public key of the root that issued its certificate.
+        issuer: String,
+    },
+    /// The daemon stops and will be back; nothing is to be moved meanwhile.
+    Restarting,
+    /// The node leaves the cluster.
+    Leaving,
+}
+
+/// From the leader to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Downward {
+    /// First on the stream, and again when something of it changes.
+    Membership {
+        /// The leader's term; lower ones are void.
+        term: u64,
+        /// What the node is now.
+        role: Role,
+        /// Whether it may vote.
+        standing: Standing,
+        /// The roots to trust, PEM.
+        roots_pem: String,
+        /// Hex SHA-256 of the public key of the root that issues now; a node with another's certificate renews.
+        issuer: String,
+    },
+    /// The node was removed from the cluster and is to stop.
+    Removed,
+}
