@@ -12,7 +12,7 @@ use crate::model::{Availability, ClusterId, NodeDescription, NodeId, Standing, T
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum JoinRequest {
     /// A new node asks to be let in.
-    Join(JoinBody),
+    Join(Box<JoinBody>),
     /// A known node, whose certificate has ended, asks for another. The signature on the request proves its key.
     Renew {
         /// PKCS#10, DER.
