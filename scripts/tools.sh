@@ -1,0 +1,36 @@
+# Programs that the tests need beside Rust, and where they come from. Sourced after lib.sh.
+
+# cargo-deny: what is on the machine, else built from source below the target folder: a minute on two cores, once.
+# Without optimisation it still checks in a second.
+provide_cargo_deny() {
+  have cargo-deny && return
+  say "building cargo-deny, once"
+  cargo install --quiet --locked --debug --root "$TOOLS" --version 0.20.2 cargo-deny
+}
+
+# Docker's command line. Debian 12 has it only inside the package of the engine, which is unpacked and not
+# installed: no engine is to be started.
+provide_docker() {
+  have docker && return
+  apt_install docker-cli && have docker && return
+  is_root && have apt-get && have dpkg-deb || return 1
+  local folder
+  folder=$(mktemp -d)
+  if (cd "$folder" && apt-get download -qq docker.io && dpkg-deb -x docker.io_*.deb .) >/dev/null 2>&1; then
+    mkdir -p "$TOOLS/bin"
+    install -m 755 "$folder/usr/bin/docker" "$TOOLS/bin/docker"
+  fi
+  rm -rf "$folder"
+  have docker
+}
+
+# Installs what the end-to-end tests need. Prints why they cannot run and is true, or is false.
+missing_for_beds() {
+  is_root || { echo "network namespaces need root: sudo scripts/test"; return; }
+  provide ip iproute2 || { echo "the program ip is missing: apt-get install iproute2"; return; }
+  provide nsenter util-linux || { echo "the program nsenter is missing: apt-get install util-linux"; return; }
+  provide_docker || { echo "the docker command is missing: apt-get install docker-cli, or docker.io"; return; }
+  unshare --net --mount --uts --ipc --pid --fork true 2>/dev/null ||
+    { echo "this machine does not allow new namespaces"; return; }
+  return 1
+}
