@@ -23,3 +23,6 @@ pub mod manager;
 pub mod model;
 pub mod node;
 pub mod wire;
+
+#[cfg(test)]
+mod testing;

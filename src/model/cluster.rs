@@ -133,7 +133,7 @@ impl Default for RaftSpec {
 }
 
 /// The one cluster object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Its identity.
     pub id: ClusterId,

@@ -3,6 +3,7 @@
 //! Values only: no clock, no socket, no disk, no tokio. What is here is stored and sent, so a field
 //! is added with `#[serde(default)]` and never changes its meaning.
 
+pub mod address;
 pub mod change;
 pub mod cluster;
 pub mod facts;
@@ -10,6 +11,7 @@ pub mod id;
 pub mod node;
 pub mod time;
 
+pub use address::{AddressSpec, HostSpec};
 pub use change::{Change, Expect, Proposal, Rejection};
 pub use cluster::{Cluster, ClusterSpec, JoinKind, JoinSecrets, RootCa, RootRotation};
 pub use facts::NodeFacts;

@@ -61,7 +61,7 @@ pub struct NodeSpec {
 }
 
 /// A member machine, as decided by the cluster and kept in the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Who it is: the hash of its key.
     pub id: NodeId,
@@ -71,6 +71,9 @@ pub struct Node {
     pub spec: NodeSpec,
     /// Whether it may vote at all.
     pub standing: Standing,
+    /// What it is: the leader writes `Manager` once the node votes, `Worker` once it does not.
+    #[serde(default)]
+    pub role: Role,
     /// The role that an operator has fixed by promote, demote or a manager token. `None` lets the cluster choose.
     #[serde(default)]
     pub pinned: Option<Role>,
@@ -82,6 +85,14 @@ pub struct Node {
     /// The certificate it was last given.
     #[serde(default)]
     pub certificate: CertificateRecord,
+}
+
+impl Node {
+    /// The role that the node is shown with: what an operator has made it, even while it is becoming so, else what it
+    /// is.
+    pub fn shown_role(&self) -> Role {
+        self.pinned.unwrap_or(self.role)
+    }
 }
 
 /// What the cluster remembers of a certificate that it issued.

@@ -76,19 +76,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Change, Expect, Node, NodeDescription, NodeId, Proposal, Timestamp};
+    use crate::model::{Change, Expect, Node, NodeId, Proposal, Timestamp};
 
     #[test]
     fn objects_travel_as_json() {
         let node = Node {
             id: NodeId::from_bits(7),
-            meta: Default::default(),
-            spec: Default::default(),
-            standing: Default::default(),
-            pinned: None,
-            description: NodeDescription::default(),
             addresses: vec!["10.0.0.1:2377".parse().unwrap()],
-            certificate: Default::default(),
+            ..Default::default()
         };
         let bytes = encode(&Json(node.clone())).unwrap();
         assert_eq!(decode::<Json<Node>>(&bytes).unwrap().0, node);

@@ -80,6 +80,17 @@ impl FrameDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether nothing is left over from what was pushed.
+    pub const fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Takes out up to `max` bytes that are in no frame yet, for a stream that goes on without frames.
+    pub fn take_buffered(&mut self, max: usize) -> Vec<u8> {
+        let count = self.buffer.len().min(max);
+        self.buffer.drain(..count).collect()
+    }
+
     /// The next whole frame's body; `None` until more bytes arrive.
     pub fn poll_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {

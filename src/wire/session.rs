@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Json;
-use crate::model::{NodeDescription, Role, Standing};
+use crate::model::{NodeDescription, NodeId, Role, Standing};
 
 /// From a node to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub enum Downward {
         roots_pem: String,
         /// Hex SHA-256 of the public key of the root that issues now; a node with another's certificate renews.
         issuer: String,
+        /// Nodes that were removed and may hold a certificate that has not ended.
+        removed: Vec<NodeId>,
     },
     /// The node was removed from the cluster and is to stop.
     Removed,
