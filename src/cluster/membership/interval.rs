@@ -1,0 +1,115 @@
+//! How often to gossip and how long to wait before a verdict, by the size of the cluster.
+//!
+//! Pure. A gossip message holds a digest of every member, so its cost grows with the cluster and the
+//! work of all nodes together with its square: a large cluster gossips less often, and judges later.
+
+use std::time::Duration;
+
+use chitchat::FailureDetectorConfig;
+
+/// Members that one cluster may have.
+///
+/// The digest of all members must fit one gossip message (65,507 bytes), with room for members that
+/// restart and are in it twice for a while.
+pub const MAX_MEMBERS: usize = 2_000;
+
+/// Clusters up to this size are watched closely: every node probes every other when in doubt.
+const SMALL: usize = 64;
+
+/// chitchat's own clock: it forgets members long dead and tends its phi windows this often. It is not
+/// the gossip interval, because it cannot be changed while it runs; see [`Pace::round`].
+pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// A dead member leaves chitchat's digests after half of this, and its memory after all of it. Short, because
+/// each restart of a node leaves a dead generation behind, and the digest has a limit.
+const DEAD_GRACE: Duration = Duration::from_secs(120);
+
+/// The rhythm of a cluster of some size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two rounds of gossip.
+    pub round: Duration,
+    /// Members to gossip with in each round.
+    pub fanout: usize,
+    /// Between two looks at who is silent.
+    pub tick: Duration,
+    /// Silence after which a member is never yet in doubt.
+    pub doubt_min: Duration,
+    /// Silence after which a member is in doubt, whatever phi says.
+    pub doubt_max: Duration,
+    /// How long a member may take to answer in an exchange before it is in doubt.
+    pub answer_due: Duration,
+    /// Silence before which no member is dead.
+    pub dead_after: Duration,
+    /// How long a probe must have gone without an answer before its member is dead.
+    pub probe_for: Duration,
+    /// Whether all members watch each other closely: one that was only heard of is probed at once, and one that
+    /// a member doubts is probed by all.
+    pub close: bool,
+}
+
+/// The rhythm of a cluster of this many live members, this node included.
+///
+/// Up to 50 members a round is 250 ms. A member that leaves an exchange unanswered for 250 ms is probed, and is dead
+/// when the probe has waited for 1.25 s: a process that was stopped for a second, and then has to wait for its turn
+/// on a busy machine, answers before. All times grow together.
+pub fn pace(members: usize) -> Pace {
+    let round_ms = match members {
+        0..=50 => 250,
+        51..=300 => 250 + (members as u64 - 50) * 3,
+        301..=500 => 1_000 + (members as u64 - 300) * 5,
+        501..=1_000 => 2_000 + (members as u64 - 500) * 2,
+        _ => 3_000,
+    };
+    let scaled = |ms: u64| Duration::from_millis(ms * round_ms / 250);
+    Pace {
+        round: Duration::from_millis(round_ms),
+        fanout: 2,
+        tick: scaled(80).min(Duration::from_millis(500)),
+        doubt_min: scaled(500),
+        doubt_max: scaled(800),
+        answer_due: scaled(250),
+        dead_after: scaled(1_250),
+        probe_for: scaled(1_250).min(Duration::from_secs(3)),
+        close: members <= SMALL,
+    }
+}
+
+/// How chitchat's phi windows are set. A window takes 8 bytes a sample for each member on each node.
+pub(super) fn failure_detector() -> FailureDetectorConfig {
+    FailureDetectorConfig {
+        phi_threshold: 8.0,
+        sampling_window_size: 100,
+        max_interval: Duration::from_secs(10),
+        initial_interval: pace(1).round,
+        dead_node_grace_period: DEAD_GRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_clusters_gossip_four_times_a_second() {
+        for members in [0, 1, 3, 30, 50] {
+            assert_eq!(pace(members).round, Duration::from_millis(250));
+            assert_eq!(pace(members).probe_for, Duration::from_millis(1_250));
+        }
+        assert_eq!(pace(300).round, Duration::from_secs(1));
+        assert_eq!(pace(500).round, Duration::from_secs(2));
+        assert_eq!(pace(1_000).round, Duration::from_secs(3));
+        assert_eq!(pace(usize::MAX).round, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn the_rhythm_never_quickens_as_the_cluster_grows() {
+        for members in 0..MAX_MEMBERS {
+            let (here, next) = (pace(members), pace(members + 1));
+            assert!(here.round <= next.round, "at {members}");
+            assert!(here.dead_after <= next.dead_after, "at {members}");
+            assert!(here.doubt_min < here.doubt_max && here.doubt_max < here.dead_after);
+            assert!(here.tick < here.doubt_min);
+        }
+    }
+}
