@@ -1,0 +1,174 @@
+//! A proposal on its way through the log: encoded once by its proposer, decoded where it is applied.
+//!
+//! In between it is copied as bytes: to disks, to followers, out of the log again. It begins with a
+//! format version; objects inside are JSON, so that fields may be added to them.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::types::Blob;
+use crate::model::{Change, Cluster, Expect, Node, NodeId, Proposal, Timestamp};
+use crate::wire::codec::{DecodeError, EncodeError};
+use crate::wire::{Json, decode, encode};
+
+/// The format that this build writes, and the newest that it reads.
+const FORMAT: u8 = 1;
+
+/// Why a command is not understood. Nothing of it was applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// A newer build wrote it.
+    #[error("an entry has format {0}, this build knows up to {FORMAT}: upgrade this node")]
+    Format(u8),
+    /// It is damaged.
+    #[error("an entry of the log is malformed")]
+    Malformed(#[source] DecodeError),
+}
+
+/// An encoded [`Proposal`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Command(Blob);
+
+impl Command {
+    /// Encodes a proposal.
+    pub(super) fn of(proposal: &Proposal) -> Result<Self, EncodeError> {
+        let mut bytes = vec![FORMAT];
+        bytes.extend(encode(&ProposalRecord {
+            at: proposal.at,
+            changes: proposal
+                .changes
+                .iter()
+                .map(|change| match change {
+                    Change::PutCluster(expect, cluster) => {
+                        ChangeRecord::PutCluster(*expect, Json(&**cluster))
+                    }
+                    Change::PutNode(expect, node) => ChangeRecord::PutNode(*expect, Json(&**node)),
+                    Change::RemoveNode(expect, node) => ChangeRecord::RemoveNode(*expect, *node),
+                })
+                .collect(),
+        })?);
+        Ok(Self::from_bytes(bytes.into()))
+    }
+
+    /// Bytes that were [`Self::into_bytes`] once, on any node.
+    pub(super) fn from_bytes(bytes: Bytes) -> Self {
+        Self(Blob(bytes))
+    }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.0.0
+    }
+
+    /// Length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.0.len()
+    }
+
+    /// Whether this build knows the format. A follower refuses what it could not apply.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.0.first() == Some(&FORMAT)
+    }
+
+    /// The proposal.
+    pub(super) fn proposal(&self) -> Result<Proposal, CommandError> {
+        let (format, body) = match self.0.0.split_first() {
+            Some((format, body)) => (*format, body),
+            None => (0, &[][..]),
+        };
+        if format != FORMAT {
+            return Err(CommandError::Format(format));
+        }
+        let record: ProposalRecord<Box<Cluster>, Box<Node>> =
+            decode(body).map_err(CommandError::Malformed)?;
+        Ok(Proposal {
+            at: record.at,
+            changes: record
+                .changes
+                .into_iter()
+                .map(|change| match change {
+                    ChangeRecord::PutCluster(expect, cluster) => {
+                        Change::PutCluster(expect, cluster.0)
+                    }
+                    ChangeRecord::PutNode(expect, node) => Change::PutNode(expect, node.0),
+                    ChangeRecord::RemoveNode(expect, node) => Change::RemoveNode(expect, node),
+                })
+                .collect(),
+        })
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "command of {:?}", self.0)
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProposalRecord<C, N> {
+    at: Timestamp,
+    #[serde(bound(
+        serialize = "C: Serialize, N: Serialize",
+        deserialize = "C: serde::de::DeserializeOwned, N: serde::de::DeserializeOwned"
+    ))]
+    changes: Vec<ChangeRecord<C, N>>,
+}
+
+/// [`Change`] with its objects as JSON. Kinds are only ever added at the end.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "C: Serialize, N: Serialize",
+    deserialize = "C: serde::de::DeserializeOwned, N: serde::de::DeserializeOwned"
+))]
+enum ChangeRecord<C, N> {
+    PutCluster(Expect, Json<C>),
+    PutNode(Expect, Json<N>),
+    RemoveNode(Expect, NodeId),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cluster::store::fixtures;
+
+    #[test]
+    fn proposals_come_back_as_they_went() {
+        let proposal = Proposal {
+            at: Timestamp::from_nanos(7),
+            changes: vec![
+                Change::PutCluster(Expect::Absent, Box::new(fixtures::cluster())),
+                Change::PutNode(Expect::Version(3), Box::new(fixtures::node(9))),
+                Change::RemoveNode(Expect::Version(4), NodeId::from_bits(1)),
+            ],
+        };
+        let command = Command::of(&proposal).unwrap();
+        assert!(command.is_known());
+        assert_eq!(command.proposal().unwrap(), proposal);
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let command = Command::from_bytes(Bytes::from_static(&[FORMAT + 1, 0]));
+        assert!(!command.is_known());
+        assert!(matches!(
+            command.proposal(),
+            Err(CommandError::Format(found)) if found == FORMAT + 1
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = Command::from_bytes(bytes.into()).proposal();
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The state that the log makes: the cluster, its nodes, and who was shut out.
+//!
+//! [`State::apply`] is a function of values: every replica that applies the same entries in the same
+//! order has the same state. It reads no clock and knows no consensus. [`super::machine`] calls it.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use crate::model::{Change, Cluster, Expect, Meta, Node, NodeId, Proposal, Rejection, Timestamp};
+
+/// What the cluster has decided, as of one version. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Rises with each write to any object; the version of the object written last.
+    pub version: u64,
+    /// The cluster object; `None` before the bootstrap.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The members.
+    pub nodes: OrdMap<NodeId, Arc<Node>>,
+    /// Nodes that were removed, and when. They stay out for good.
+    pub removed: OrdMap<NodeId, Timestamp>,
+}
+
+/// One object's change, as it was applied here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateEvent {
+    /// The store's version with it.
+    pub version: u64,
+    /// What changed.
+    pub changed: Changed,
+}
+
+/// An object before and after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The cluster object.
+    Cluster {
+        /// `None` when it was created.
+        old: Option<Arc<Cluster>>,
+        /// As it is now.
+        new: Arc<Cluster>,
+    },
+    /// A node.
+    Node {
+        /// Which.
+        id: NodeId,
+        /// `None` when it was created.
+        old: Option<Arc<Node>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Node>>,
+    },
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is new.
+    Created,
+    /// It is another.
+    Updated,
+    /// It is gone.
+    Removed,
+}
+
+impl StateEvent {
+    /// What happened to the object.
+    pub fn action(&self) -> Action {
+        let (old, new) = match &self.changed {
+            Changed::Cluster { old, .. } => (old.is_some(), true),
+            Changed::Node { old, new, .. } => (old.is_some(), new.is_some()),
+        };
+        match (old, new) {
+            (false, _) => Action::Created,
+            (true, true) => Action::Updated,
+            (true, false) => Action::Removed,
+        }
+    }
+}
+
+impl State {
+    /// Applies all of a proposal or, when a guard does not hold, nothing.
+    ///
+    /// Returns the version after it; what changed is appended to `events`.
+    pub fn apply(
+        &mut self,
+        proposal: Proposal,
+        events: &mut Vec<StateEvent>,
+    ) -> Result<u64, Rejection> {
+        let before = events.len();
+        let mut next = self.clone();
+        for change in proposal.changes {
+            if let Err(rejection) = next.apply_change(change, proposal.at, events) {
+                events.truncate(before);
+                return Err(rejection);
+            }
+        }
+        *self = next;
+        Ok(self.version)
+    }
+
+    fn apply_change(
+        &mut self,
+        change: Change,
+        at: Timestamp,
+        events: &mut Vec<StateEvent>,
+    ) -> Result<(), Rejection> {
+        let changed = match change {
+            Change::PutCluster(expect, mut cluster) => {
+                let old = self.cluster.clone();
+                cluster.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+                let new = Arc::new(*cluster);
+                self.cluster = Some(new.clone());
+                Changed::Cluster { old, new }
+            }
+            Change::PutNode(expect, mut node) => {
+                if self.removed.contains_key(&node.id) {
+                    return Err(Rejection::Removed(node.id));
+                }
+                let id = node.id;
+                let old = self.nodes.get(&id).cloned();
+                node.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+                let new = Arc::new(*node);
+                self.nodes.insert(id, new.clone());
+                Changed::Node {
+                    id,
+                    old,
+                    new: Some(new),
+                }
+            }
+            Change::RemoveNode(expect, id) => {
+                let old = self.nodes.get(&id).cloned().ok_or(Rejection::NotFound)?;
+                self.stamp(expect, Some(old.meta), at)?;
+                self.nodes.remove(&id);
+                self.removed.insert(id, at);
+                Changed::Node {
+                    id,
+                    old: Some(old),
+                    new: None,
+                }
+            }
+        };
+        events.push(StateEvent {
+            version: self.version,
+            changed,
+        });
+        Ok(())
+    }
+
+    /// Checks the guard and takes the next version.
+    fn stamp(
+        &mut self,
+        expect: Expect,
+        stands: Option<Meta>,
+        at: Timestamp,
+    ) -> Result<Meta, Rejection> {
+        let created_at = match (expect, stands) {
+            (Expect::Absent, None) => at,
+            (Expect::Absent, Some(_)) => return Err(Rejection::Exists),
+            (Expect::Version(_), None) => return Err(Rejection::NotFound),
+            (Expect::Version(version), Some(meta)) if version != meta.version => {
+                return Err(Rejection::OutOfSequence);
+            }
+            (Expect::Version(_), Some(meta)) => meta.created_at,
+        };
+        self.version += 1;
+        Ok(Meta {
+            version: self.version,
+            created_at,
+            updated_at: at,
+        })
+    }
+
+    /// What differs from `old`, as events; for a state that came as a whole.
+    pub(super) fn changes_since(&self, old: &Self) -> Vec<StateEvent> {
+        let mut events = Vec::new();
+        if let Some(new) = &self.cluster
+            && old.cluster.as_ref() != Some(new)
+        {
+            events.push(StateEvent {
+                version: new.meta.version,
+                changed: Changed::Cluster {
+                    old: old.cluster.clone(),
+                    new: new.clone(),
+                },
+            });
+        }
+        for item in old.nodes.diff(&self.nodes) {
+            let (id, old, new) = match item {
+                DiffItem::Add(id, new) => (*id, None, Some(new.clone())),
+                DiffItem::Update { old, new } => (*new.0, Some(old.1.clone()), Some(new.1.clone())),
+                DiffItem::Remove(id, old) => (*id, Some(old.clone()), None),
+            };
+            events.push(StateEvent {
+                version: new.as_ref().map_or(self.version, |new| new.meta.version),
+                changed: Changed::Node { id, old, new },
+            });
+        }
+        events.sort_by_key(|event| event.version);
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests;

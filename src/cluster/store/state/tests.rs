@@ -1,0 +1,185 @@
+//! What proposals change, and what they may not.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::store::fixtures::{at, cluster, id, node, proposal};
+
+fn put(number: u64, expect: Expect) -> Change {
+    Change::PutNode(expect, Box::new(node(number)))
+}
+
+fn remove(number: u64, version: u64) -> Change {
+    Change::RemoveNode(Expect::Version(version), id(number))
+}
+
+/// Applies changes to a state and returns what came of it.
+fn apply(state: &mut State, changes: Vec<Change>) -> (Result<u64, Rejection>, Vec<StateEvent>) {
+    let mut events = Vec::new();
+    let result = state.apply(proposal(changes), &mut events);
+    (result, events)
+}
+
+#[test]
+fn each_guard_is_checked() {
+    let mut state = State::default();
+    let cases = [
+        (vec![put(1, Expect::Version(1))], Err(Rejection::NotFound)),
+        (vec![put(1, Expect::Absent)], Ok(1)),
+        (vec![put(1, Expect::Absent)], Err(Rejection::Exists)),
+        (
+            vec![put(1, Expect::Version(7))],
+            Err(Rejection::OutOfSequence),
+        ),
+        (vec![put(1, Expect::Version(1))], Ok(2)),
+        (vec![remove(2, 1)], Err(Rejection::NotFound)),
+        (vec![remove(1, 1)], Err(Rejection::OutOfSequence)),
+        (
+            vec![Change::RemoveNode(Expect::Absent, id(1))],
+            Err(Rejection::Exists),
+        ),
+        (vec![remove(1, 2)], Ok(3)),
+        (vec![put(1, Expect::Absent)], Err(Rejection::Removed(id(1)))),
+        (vec![remove(1, 3)], Err(Rejection::NotFound)),
+        (vec![], Ok(3)),
+    ];
+    for (changes, expected) in cases {
+        let what = format!("{changes:?}");
+        assert_eq!(apply(&mut state, changes).0, expected, "{what}");
+    }
+    assert_eq!(state.removed.get(&id(1)), Some(&at(1)));
+}
+
+#[test]
+fn a_proposal_is_applied_whole_or_not_at_all() {
+    let mut state = State::default();
+    let before = state.clone();
+    let (result, events) = apply(
+        &mut state,
+        vec![put(1, Expect::Absent), put(1, Expect::Absent)],
+    );
+    assert_eq!(result, Err(Rejection::Exists));
+    assert_eq!((state, events), (before, Vec::new()));
+}
+
+#[test]
+fn the_store_sets_versions_and_times() {
+    let mut state = State::default();
+    let mut made = node(1);
+    made.meta.version = 99;
+    let put = Change::PutNode(Expect::Absent, Box::new(made));
+    apply(&mut state, vec![put]).0.unwrap();
+    let mut events = Vec::new();
+    let again = Proposal {
+        at: at(5),
+        changes: vec![
+            Change::PutCluster(Expect::Absent, Box::new(cluster())),
+            Change::PutNode(Expect::Version(1), Box::new(node(1))),
+        ],
+    };
+    assert_eq!(state.apply(again, &mut events), Ok(3));
+    let meta = state.nodes[&id(1)].meta;
+    assert_eq!(meta.version, 3);
+    assert_eq!((meta.created_at, meta.updated_at), (at(1), at(5)));
+    assert_eq!(state.cluster.as_ref().unwrap().meta.version, 2);
+    let versions: Vec<_> = events.iter().map(|event| event.version).collect();
+    assert_eq!(versions, [2, 3]);
+    let actions: Vec<_> = events.iter().map(StateEvent::action).collect();
+    assert_eq!(actions, [Action::Created, Action::Updated]);
+}
+
+/// Changes that often, but not always, hold.
+fn any_change() -> impl Strategy<Value = Change> {
+    let expect = prop_oneof![Just(Expect::Absent), (0u64..40).prop_map(Expect::Version)];
+    (0..3, 1u64..5, expect).prop_map(|(kind, number, expect)| match kind {
+        0 => Change::PutCluster(expect, Box::new(cluster())),
+        1 => put(number, expect),
+        _ => Change::RemoveNode(expect, id(number)),
+    })
+}
+
+/// Guards that hold, so that states grow.
+fn with_true_guard(state: &State, change: Change) -> Change {
+    let of = |version: Option<u64>| version.map_or(Expect::Absent, Expect::Version);
+    let stands = |id| of(state.nodes.get(id).map(|node| node.meta.version));
+    match change {
+        Change::PutCluster(_, cluster) => {
+            let version = state.cluster.as_ref().map(|cluster| cluster.meta.version);
+            Change::PutCluster(of(version), cluster)
+        }
+        Change::PutNode(_, node) => Change::PutNode(stands(&node.id), node),
+        Change::RemoveNode(_, id) => Change::RemoveNode(stands(&id), id),
+    }
+}
+
+proptest! {
+    /// Versions rise strictly, no object carries one above the store's, none twice, and the events
+    /// lead from each state to the next.
+    #[test]
+    fn histories_are_consistent(
+        script in prop::collection::vec((any_change(), any::<bool>()), 0..60)
+    ) {
+        let mut state = State::default();
+        for (change, honest) in script {
+            let change = if honest { with_true_guard(&state, change) } else { change };
+            let before = state.clone();
+            let (result, events) = apply(&mut state, vec![change]);
+            match result {
+                Ok(version) => {
+                    prop_assert_eq!(version, before.version + 1);
+                    prop_assert_eq!(state.version, version);
+                    prop_assert_eq!(events.len(), 1);
+                    prop_assert_eq!(events[0].version, version);
+                }
+                Err(_) => {
+                    prop_assert_eq!(&state, &before);
+                    prop_assert!(events.is_empty());
+                }
+            }
+            let mut versions: Vec<u64> = state.nodes.values().map(|node| node.meta.version).collect();
+            versions.extend(state.cluster.as_ref().map(|cluster| cluster.meta.version));
+            let count = versions.len();
+            versions.sort_unstable();
+            versions.dedup();
+            prop_assert_eq!(versions.len(), count);
+            prop_assert!(versions.last().is_none_or(|last| *last <= state.version));
+            prop_assert!(state.removed.keys().all(|id| !state.nodes.contains_key(id)));
+        }
+    }
+
+    /// A state that comes as a whole tells the same changes as the proposals that made it, but for
+    /// what was overwritten in between.
+    #[test]
+    fn a_whole_state_tells_what_differs(
+        first in prop::collection::vec(any_change(), 0..20),
+        then in prop::collection::vec(any_change(), 0..20),
+    ) {
+        let mut old = State::default();
+        for change in first {
+            let change = with_true_guard(&old, change);
+            let _ = apply(&mut old, vec![change]);
+        }
+        let mut new = old.clone();
+        for change in then {
+            let change = with_true_guard(&new, change);
+            let _ = apply(&mut new, vec![change]);
+        }
+        let mut replayed = (old.cluster.clone(), old.nodes.clone());
+        for event in new.changes_since(&old) {
+            match event.changed {
+                Changed::Cluster { old, new } => {
+                    prop_assert_eq!(&replayed.0, &old);
+                    replayed.0 = Some(new);
+                }
+                Changed::Node { id, old, new } => {
+                    prop_assert_eq!(replayed.1.get(&id), old.as_ref());
+                    match new {
+                        Some(new) => replayed.1.insert(id, new),
+                        None => replayed.1.remove(&id),
+                    };
+                }
+            }
+        }
+        prop_assert_eq!(replayed, (new.cluster.clone(), new.nodes.clone()));
+    }
+}
