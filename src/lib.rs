@@ -15,6 +15,7 @@
 //!
 //! Imports point one way: `model ← wire ← identity, cluster ← manager | api ← node ← cli`.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cluster;

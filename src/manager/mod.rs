@@ -1,1 +1,50 @@
 //! The work of the elected leader.
+//!
+//! Pure parts decide ([`admission`], [`settings`], [`nodes`], [`rotation`], [`status`]); [`term`] holds everything that
+//! one term of leadership owns, and [`lead`] starts it when this node is elected and drops it when it is not.
+//! Nothing here outlives a term, and nothing here acts without a committed entry.
+
+pub mod admission;
+pub mod lead;
+pub mod nodes;
+pub mod rotation;
+pub mod sessions;
+pub mod settings;
+pub mod status;
+pub mod term;
+pub mod voters;
+
+use crate::model::{NodeId, Rejection};
+
+/// Why the leader refuses a request. The words reach the user; tools match on some of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such node.
+    #[error("node {0} not found")]
+    NoSuchNode(NodeId),
+    /// The object has changed since the client read it.
+    #[error("update out of sequence")]
+    OutOfSequence,
+    /// This node does not lead, or has no quorum.
+    #[error(
+        "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online."
+    )]
+    NoLeader,
+    /// The store failed in a way that a client cannot mend.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Rejection> for AdminError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::OutOfSequence => Self::OutOfSequence,
+            Rejection::Exists | Rejection::NotFound | Rejection::Removed(_) => {
+                Self::Invalid(rejection.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Every node's own work, leader or not.
+
+pub mod session;

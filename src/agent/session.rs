@@ -1,0 +1,237 @@
+//! The agent's end of the session: finds the leader, registers, and takes its orders.
+//!
+//! Started by the node for as long as it is a member. It opens a session with whoever leads, tells what the machine
+//! is, and publishes what it is told as [`Orders`]. Losing the leader changes nothing here but the search for the next.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::cluster::frames::{Io, MessageError, read_message, write_message};
+use crate::model::facts::LeaderHint;
+use crate::model::{NodeDescription, NodeId, Role, Standing};
+use crate::wire::Json;
+use crate::wire::limits::SESSION_FRAME;
+use crate::wire::session::{Downward, Upward};
+
+/// The first wait before another attempt; doubled each time, with jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+
+/// The longest wait before another attempt.
+const RETRY_MOST: Duration = Duration::from_secs(2);
+
+/// What a node says of itself when it registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SelfPortrait {
+    /// What the machine is.
+    pub description: NodeDescription,
+    /// Where it can be reached.
+    pub addresses: Vec<SocketAddr>,
+    /// The root that issued its certificate.
+    pub issuer: String,
+}
+
+/// The last orders of a leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// The term they come from; zero before the first.
+    pub term: u64,
+    /// Whether a session stands at this moment.
+    pub in_session: bool,
+    /// What the node is.
+    pub role: Role,
+    /// Whether it may vote.
+    pub standing: Standing,
+    /// The roots to trust, PEM.
+    pub roots_pem: String,
+    /// The root that issues.
+    pub issuer: String,
+    /// Who was removed.
+    pub removed: Vec<NodeId>,
+    /// This node itself was removed from the cluster.
+    pub expelled: bool,
+}
+
+/// A word to the leader ahead of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Back in a moment.
+    Restarting,
+    /// Gone for good.
+    Leaving,
+}
+
+/// The agent's inputs and outputs.
+#[derive(Debug)]
+pub struct SessionChannels {
+    /// Who leads, as far as is known.
+    pub leader: watch::Receiver<Option<LeaderHint>>,
+    /// What to register; registered again when it changes.
+    pub portrait: watch::Receiver<SelfPortrait>,
+    /// Words to pass on to the leader.
+    pub farewells: mpsc::Receiver<Farewell>,
+    /// What the leader says.
+    pub orders: watch::Sender<Orders>,
+}
+
+/// Keeps a session with the leader until `stop`; `open` makes a stream to a node.
+pub async fn run<F, E>(
+    mut channels: SessionChannels,
+    open: impl Fn(NodeId) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Result<Box<dyn Io>, E>>,
+    E: std::error::Error,
+{
+    let mut wait = RETRY_FIRST;
+    while !stop.is_cancelled() {
+        let Some(hint) = *channels.leader.borrow_and_update() else {
+            if stop
+                .run_until_cancelled(channels.leader.changed())
+                .await
+                .is_none_or(|c| c.is_err())
+            {
+                return;
+            }
+            continue;
+        };
+        let began = Instant::now();
+        let attempt = async {
+            match open(hint.leader).await {
+                Ok(io) => talk(&mut channels, hint, io)
+                    .await
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let Some(outcome) = stop.run_until_cancelled(attempt).await else {
+            return;
+        };
+        channels
+            .orders
+            .send_if_modified(|orders| std::mem::take(&mut orders.in_session));
+        debug!(leader = %hint.leader, term = hint.term, ?outcome, "session over");
+        if channels.orders.borrow().expelled {
+            return;
+        }
+        wait = if began.elapsed() > RETRY_MOST {
+            RETRY_FIRST
+        } else {
+            (wait * 2).min(RETRY_MOST)
+        };
+        let pause = tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.0)));
+        tokio::select! {
+            () = pause => {}
+            changed = channels.leader.changed() => {
+                wait = RETRY_FIRST;
+                if changed.is_err() { return }
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn talk(
+    channels: &mut SessionChannels,
+    hint: LeaderHint,
+    io: Box<dyn Io>,
+) -> Result<(), MessageError> {
+    let (reader, mut writer) = tokio::io::split(io);
+    let portrait = channels.portrait.borrow_and_update().clone();
+    register(&portrait, &mut writer).await?;
+    let SessionChannels {
+        leader,
+        portrait,
+        farewells,
+        orders,
+    } = channels;
+    tokio::select! {
+        outcome = listen(reader, orders) => outcome,
+        outcome = speak(writer, portrait, farewells) => outcome,
+        // A leader of a later term has taken over; this session is void even if its stream still stands.
+        _ = leader.wait_for(|now| now.is_some_and(|now| now.term > hint.term)) => Ok(()),
+    }
+}
+
+async fn listen(
+    mut reader: ReadHalf<Box<dyn Io>>,
+    orders: &watch::Sender<Orders>,
+) -> Result<(), MessageError> {
+    while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
+        match message {
+            Downward::Membership {
+                term,
+                role,
+                standing,
+                roots_pem,
+                issuer,
+                removed,
+            } => {
+                if term < orders.borrow().term {
+                    info!(term, "orders of an older term refused");
+                    return Ok(());
+                }
+                orders.send_replace(Orders {
+                    term,
+                    in_session: true,
+                    role,
+                    standing,
+                    roots_pem,
+                    issuer,
+                    removed,
+                    expelled: false,
+                });
+            }
+            Downward::Removed => {
+                orders.send_modify(|orders| orders.expelled = true);
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn speak(
+    mut writer: WriteHalf<Box<dyn Io>>,
+    portrait: &mut watch::Receiver<SelfPortrait>,
+    farewells: &mut mpsc::Receiver<Farewell>,
+) -> Result<(), MessageError> {
+    loop {
+        tokio::select! {
+            word = farewells.recv() => {
+                let message = match word {
+                    Some(Farewell::Restarting) => Upward::Restarting,
+                    Some(Farewell::Leaving) => Upward::Leaving,
+                    None => return Ok(()),
+                };
+                write_message(&mut writer, &message, SESSION_FRAME).await?;
+            }
+            changed = portrait.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let portrait = portrait.borrow_and_update().clone();
+                register(&portrait, &mut writer).await?;
+            }
+        }
+    }
+}
+
+async fn register(
+    portrait: &SelfPortrait,
+    writer: &mut WriteHalf<Box<dyn Io>>,
+) -> Result<(), MessageError> {
+    let message = Upward::Register {
+        description: Box::new(Json(portrait.description.clone())),
+        addresses: portrait.addresses.clone(),
+        issuer: portrait.issuer.clone(),
+    };
+    write_message(writer, &message, SESSION_FRAME).await
+}

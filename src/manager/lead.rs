@@ -1,0 +1,137 @@
+//! Starts a [`Term`] when this node is elected and ends it, whole, when it no longer leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::status::{News, StatusBoard};
+use super::term::{LeaderContext, Term};
+use super::voters;
+use crate::cluster::membership::{Liveness, Peers};
+use crate::model::NodeId;
+
+/// The present term's work; `None` while another node leads.
+pub type CurrentTerm = watch::Receiver<Option<Arc<Term>>>;
+
+/// Follows the store's leadership until `stop`.
+pub async fn run(
+    context: LeaderContext,
+    current: watch::Sender<Option<Arc<Term>>>,
+    stop: CancellationToken,
+) {
+    let mut leadership = context.store.leadership();
+    loop {
+        let seen = *leadership.borrow_and_update();
+        if seen.me {
+            let token = stop.child_token();
+            let (term, news) = Term::new(seen.term, context.clone(), token.clone());
+            info!(term = seen.term, "this node leads");
+            start(&term, news);
+            current.send_replace(Some(term.clone()));
+            let lost = leadership.wait_for(|now| !now.me || now.term != seen.term);
+            let _ = stop.run_until_cancelled(lost).await;
+            token.cancel();
+            current.send_replace(None);
+            term.tracker.close();
+            term.tracker.wait().await;
+            info!(term = seen.term, "this node no longer leads");
+        } else {
+            let _ = stop.run_until_cancelled(leadership.changed()).await;
+        }
+        if stop.is_cancelled() || leadership.has_changed().is_err() {
+            return;
+        }
+    }
+}
+
+fn start(term: &Arc<Term>, news: mpsc::Receiver<(NodeId, News)>) {
+    let token = term.token.clone();
+    let keeper = voters::keep(term.clone());
+    term.tracker
+        .spawn(async move { token.run_until_cancelled(keeper).await });
+    let token = term.token.clone();
+    let board = keep_board(term.clone(), news);
+    term.tracker
+        .spawn(async move { token.run_until_cancelled(board).await });
+}
+
+/// Owns the status board: feeds it, and publishes what it says.
+async fn keep_board(term: Arc<Term>, mut news: mpsc::Receiver<(NodeId, News)>) {
+    let mut board = StatusBoard::new();
+    let mut states = term.context.store.watch();
+    let mut peers = term.context.peers.clone();
+    let mut verdicts = Verdicts::new();
+    loop {
+        let now = Instant::now();
+        let nodes = states.borrow_and_update().nodes.clone();
+        board.set_nodes(nodes.keys().copied(), now);
+        let seen = peers.borrow_and_update().clone();
+        for (node, word) in gossip_news(&seen, &mut verdicts) {
+            board.handle(node, word, now);
+        }
+        publish(&term, &board, now);
+        let timeout = board
+            .poll_timeout(now)
+            .unwrap_or_else(|| now + super::status::RETURN_GRACE);
+        tokio::select! {
+            biased;
+            item = news.recv() => {
+                let Some((node, word)) = item else { return };
+                let nodes = states.borrow_and_update().nodes.clone();
+                let now = Instant::now();
+                board.set_nodes(nodes.keys().copied(), now);
+                board.handle(node, word, now);
+                while let Ok((node, word)) = news.try_recv() {
+                    board.handle(node, word, now);
+                }
+            }
+            changed = states.changed() => if changed.is_err() { return },
+            changed = peers.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(timeout) => {}
+        }
+    }
+}
+
+/// Gossip's last verdict on each node, and since when it holds.
+type Verdicts = BTreeMap<NodeId, (Liveness, Instant)>;
+
+/// What gossip has found out since `verdicts` was last brought up to date.
+///
+/// A verdict is news once: a node that restarts opens its session before gossip has noticed that it lives, and the old
+/// verdict must not be held against it.
+fn gossip_news(peers: &Peers, verdicts: &mut Verdicts) -> Vec<(NodeId, News)> {
+    let mut news = Vec::new();
+    for (node, view) in &peers.nodes {
+        let verdict = (view.liveness, view.since);
+        if verdicts.insert(*node, verdict) != Some(verdict) {
+            let word = match view.liveness {
+                Liveness::Alive => News::Heard,
+                Liveness::Dead => News::Dead,
+            };
+            news.push((*node, word));
+        }
+    }
+    verdicts.retain(|node, _| peers.nodes.contains_key(node));
+    news
+}
+
+fn publish(term: &Term, board: &StatusBoard, now: Instant) {
+    let statuses = board.statuses(now);
+    term.statuses.send_if_modified(|published| {
+        let changed = **published != statuses;
+        if changed {
+            for (node, status) in &statuses {
+                let before = published.get(node).map(|old| old.state);
+                if before != Some(status.state) {
+                    info!(%node, from = ?before, to = ?status.state, why = status.message, "node state changed");
+                }
+            }
+            *published = Arc::new(statuses);
+        }
+        changed
+    });
+}

@@ -1,0 +1,325 @@
+//! One term of leadership: everything that is the leader's while it leads, and nothing longer.
+//!
+//! Made by [`lead`](super::lead) when this node is elected; dropping its token ends every task of it. Requests that
+//! arrive for the leader (join, certificate, leave, sessions, settings) are methods here: each reads a linearizable
+//! state, lets a pure part decide, and commits before it answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::admission::{self, Admitted};
+use super::settings::SettingsChange;
+use super::status::News;
+use super::{AdminError, nodes, settings, voters};
+use crate::cluster::membership::Peers;
+use crate::cluster::quorum::{self, QuorumView};
+use crate::cluster::store::{ProposeError, ReadError, State, Store};
+use crate::identity::attempts::Attempts;
+use crate::identity::token::{admits, new_secret};
+use crate::model::{Change, NodeId, NodeSpec, NodeState, NodeStatus, Proposal, Role, Timestamp};
+use crate::wire::control::{ControlReply, ControlRequest};
+use crate::wire::join::{Admission, JoinBody, JoinReply};
+
+/// News of nodes waiting for the status board; a burst of every node of a large cluster fits.
+pub(super) const NEWS_CAPACITY: usize = 4096;
+
+/// A change that loses a race for an object's version is planned again this often.
+const PLAN_ATTEMPTS: usize = 5;
+
+/// Members whose addresses a new node is told.
+const PEERS_TOLD: usize = 32;
+
+/// What the leader's work needs of its node.
+#[derive(Clone)]
+pub struct LeaderContext {
+    /// This node.
+    pub node: NodeId,
+    /// The replicated store.
+    pub store: Store,
+    /// Gossip's view.
+    pub peers: watch::Receiver<Arc<Peers>>,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+}
+
+impl std::fmt::Debug for LeaderContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeaderContext")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All nodes' statuses.
+pub type Statuses = Arc<BTreeMap<NodeId, NodeStatus>>;
+
+/// The leader's work in one term.
+#[derive(Debug)]
+pub struct Term {
+    /// Raft's term.
+    pub number: u64,
+    pub(super) context: LeaderContext,
+    pub(super) statuses: watch::Sender<Statuses>,
+    pub(super) news: mpsc::Sender<(NodeId, News)>,
+    pub(super) sessions: Mutex<BTreeMap<NodeId, u64>>,
+    pub(super) token: CancellationToken,
+    pub(super) tracker: TaskTracker,
+    attempts: Mutex<Attempts>,
+}
+
+impl Term {
+    pub(super) fn new(
+        number: u64,
+        context: LeaderContext,
+        token: CancellationToken,
+    ) -> (Arc<Self>, mpsc::Receiver<(NodeId, News)>) {
+        let (news, incoming) = mpsc::channel(NEWS_CAPACITY);
+        let term = Self {
+            number,
+            context,
+            statuses: watch::channel(Statuses::default()).0,
+            news,
+            sessions: Mutex::default(),
+            token,
+            tracker: TaskTracker::new(),
+            attempts: Mutex::new(Attempts::new()),
+        };
+        (Arc::new(term), incoming)
+    }
+
+    /// How every node is seen, as it changes.
+    pub fn statuses(&self) -> watch::Receiver<Statuses> {
+        self.statuses.subscribe()
+    }
+
+    /// The state as of now: no write that was acknowledged before the call is missing.
+    pub async fn read(&self) -> Result<Arc<State>, AdminError> {
+        self.context
+            .store
+            .read()
+            .await
+            .map_err(|error| match error {
+                ReadError::NotLeader(_) | ReadError::NoQuorum => AdminError::NoLeader,
+                ReadError::Stopped(stopped) => AdminError::Internal(stopped.to_string()),
+            })
+    }
+
+    /// Who votes, who could, and who of them answers.
+    pub fn quorum(&self) -> QuorumView {
+        voters::view(
+            &self.context,
+            &self.context.store.watch().borrow().clone(),
+            &self.context.peers.borrow().clone(),
+            &self.context.store.replicas().borrow().clone(),
+            Instant::now(),
+        )
+    }
+
+    /// Answers a request of another member.
+    pub async fn control(&self, from: NodeId, request: ControlRequest) -> ControlReply {
+        match request {
+            ControlRequest::Join { from: source, body } => {
+                ControlReply::Join(self.join(source, &body).await)
+            }
+            ControlRequest::Certificate { csr_der } => {
+                ControlReply::Join(self.certificate(&csr_der).await)
+            }
+            ControlRequest::Leave { node } if node == from => match self.leave(node).await {
+                Ok(()) => ControlReply::Done,
+                Err(error) => ControlReply::Refused(error.to_string()),
+            },
+            ControlRequest::Leave { .. } => {
+                ControlReply::Refused("a node can only announce its own leave".into())
+            }
+        }
+    }
+
+    /// Lets a stranger in, or says why not.
+    pub async fn join(&self, source: SocketAddr, body: &JoinBody) -> JoinReply {
+        if !self
+            .attempts
+            .lock()
+            .await
+            .may_try(source.ip(), Instant::now().into_std())
+        {
+            warn!(%source, "join refused: too many wrong tokens");
+            return JoinReply::Refused(format!(
+                "too many wrong join tokens were tried from {}: wait a minute and try again",
+                source.ip()
+            ));
+        }
+        let state = match self.read().await {
+            Ok(state) => state,
+            Err(error) => return JoinReply::Later(error.to_string()),
+        };
+        let Some(cluster) = state.cluster.clone() else {
+            return JoinReply::Later("the cluster is not set up yet".into());
+        };
+        let Some(kind) = admits(&cluster.join, &body.secret) else {
+            self.attempts
+                .lock()
+                .await
+                .failed(source.ip(), Instant::now().into_std());
+            warn!(%source, "join refused: wrong token");
+            return JoinReply::Refused(
+                "A valid join token is necessary to join this cluster".into(),
+            );
+        };
+        let plan = |state: &State, now| admission::admit(state, &cluster, kind, body, now);
+        let reply = self.grant(plan).await;
+        if let JoinReply::Admitted(admission) = &reply {
+            info!(node = %admission.node, %source, ?kind, "node admitted");
+        }
+        reply
+    }
+
+    /// Issues a certificate for a member's key.
+    pub async fn certificate(&self, csr_der: &[u8]) -> JoinReply {
+        let plan = |state: &State, now| {
+            let cluster = state.cluster.clone().unwrap_or_default();
+            admission::renew(state, &cluster, csr_der, now)
+        };
+        self.grant(plan).await
+    }
+
+    /// Commits what `plan` admits, then hands the certificate out.
+    async fn grant(
+        &self,
+        plan: impl Fn(&State, Timestamp) -> Result<Admitted, admission::AdmissionError>,
+    ) -> JoinReply {
+        for _ in 0..PLAN_ATTEMPTS {
+            let state = match self.read().await {
+                Ok(state) => state,
+                Err(error) => return JoinReply::Later(error.to_string()),
+            };
+            let Some(cluster) = state.cluster.clone() else {
+                return JoinReply::Later("the cluster is not set up yet".into());
+            };
+            let admitted = match plan(&state, (self.context.clock)()) {
+                Ok(admitted) => admitted,
+                Err(error) => {
+                    warn!(error = %error, "certificate refused");
+                    return JoinReply::Refused(error.to_string());
+                }
+            };
+            match self.commit(vec![admitted.change]).await {
+                Ok(_) => {}
+                Err(AdminError::OutOfSequence) => continue,
+                Err(AdminError::NoLeader) => {
+                    return JoinReply::Later(AdminError::NoLeader.to_string());
+                }
+                Err(error) => return JoinReply::Refused(error.to_string()),
+            }
+            return JoinReply::Admitted(Box::new(Admission {
+                cluster: cluster.id,
+                node: admitted.issued.node,
+                standing: admitted.standing,
+                chain_pem: admitted.issued.chain_pem,
+                roots_pem: admission::trusted_roots(&cluster),
+                peers: self.known_peers(),
+            }));
+        }
+        JoinReply::Later("the cluster is busy: try again".into())
+    }
+
+    fn known_peers(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
+        let peers = self.context.peers.borrow().clone();
+        peers
+            .nodes
+            .iter()
+            .filter(|(node, view)| peers.is_alive(**node) && !view.facts.addresses.is_empty())
+            .take(PEERS_TOLD)
+            .map(|(node, view)| (*node, view.facts.addresses.clone()))
+            .collect()
+    }
+
+    /// Takes a node that leaves out of the voters, so that its going costs no quorum.
+    pub async fn leave(&self, node: NodeId) -> Result<(), AdminError> {
+        let view = self.quorum();
+        quorum::may_remove(&view, node)
+            .map_err(|refusal| AdminError::Invalid(refusal.to_string()))?;
+        let mut voters = view.voters;
+        if voters.remove(&node) {
+            self.set_voters(voters).await?;
+        }
+        info!(%node, "node leaves");
+        self.tell(node, News::Left).await;
+        Ok(())
+    }
+
+    async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), AdminError> {
+        self.context
+            .store
+            .set_voters(voters, false)
+            .await
+            .map_err(|error| AdminError::Internal(error.to_string()))
+    }
+
+    /// Changes the cluster's settings.
+    pub async fn update_cluster(
+        &self,
+        version: u64,
+        wanted: SettingsChange,
+    ) -> Result<(), AdminError> {
+        let state = self.read().await?;
+        let change = settings::update(&state, version, wanted, (self.context.clock)(), new_secret)?;
+        self.commit(vec![change]).await.map(drop)
+    }
+
+    /// Changes a node's spec and role.
+    pub async fn update_node(
+        &self,
+        node: NodeId,
+        version: u64,
+        spec: NodeSpec,
+        role: Role,
+    ) -> Result<(), AdminError> {
+        let state = self.read().await?;
+        let change = nodes::update(&state, &self.quorum(), node, version, spec, role)?;
+        self.commit(vec![change]).await.map(drop)
+    }
+
+    /// Removes a node for good.
+    pub async fn remove_node(&self, node: NodeId, force: bool) -> Result<(), AdminError> {
+        let state = self.read().await?;
+        let seen = self
+            .statuses
+            .borrow()
+            .get(&node)
+            .map_or(NodeState::Unknown, |status| status.state);
+        let change = nodes::remove(&state, &self.quorum(), node, seen, force)?;
+        self.commit(vec![change]).await.map(drop)
+    }
+
+    pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<u64, AdminError> {
+        let proposal = Proposal {
+            at: (self.context.clock)(),
+            changes,
+        };
+        self.context
+            .store
+            .propose(proposal)
+            .await
+            .map_err(|error| match error {
+                ProposeError::Rejected(rejection) => rejection.into(),
+                ProposeError::NotLeader(_) | ProposeError::NoQuorum => AdminError::NoLeader,
+                ProposeError::TooLong(_) => AdminError::Invalid(error.to_string()),
+                ProposeError::LeaderChanged(_)
+                | ProposeError::Encode(_)
+                | ProposeError::Stopped(_) => AdminError::Internal(error.to_string()),
+            })
+    }
+
+    pub(super) async fn tell(&self, node: NodeId, news: News) {
+        if self.news.send((node, news)).await.is_err() {
+            info!(%node, "news came after the term's end");
+        }
+    }
+}
