@@ -11,6 +11,7 @@
 //! | [`manager`] | the leader's work |
 //! | [`api`] | Docker's HTTP API on a unix socket |
 //! | [`node`] | builds one node out of these and runs it |
+//! | [`config`] | how the daemon is to run |
 //! | [`cli`] | the command line, a client of the socket |
 //!
 //! Imports point one way: `model ← wire ← identity, cluster ← manager | api ← node ← cli`.
@@ -19,6 +20,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod config;
 pub mod identity;
 pub mod manager;
 pub mod model;

@@ -1,1 +1,61 @@
 //! Docker Engine API over HTTP: one file per resource.
+//!
+//! Clients speak to the socket of any node. What concerns the node itself is answered here; what concerns the
+//! cluster runs at the leader, to which the request is carried when it is elsewhere. The room knows the node only
+//! as a [`Backend`] and sees neither consensus, transport nor runtime.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`backend`] | the seam to the node |
+//! | [`words`] | Docker's texts |
+//! | `router`, `headers`, `call`, `query`, `go_json`, `error` | HTTP as Docker's daemon speaks it |
+//! | `lead`, `forward` | where a request runs |
+//! | `filters`, `lookup`, `dto` | values in and out |
+//! | `ping`, `version`, `info`, `swarm`, `nodes`, `events`, `skein` | the resources |
+//! | `server`, `socket` | connections and their limits |
+
+pub mod backend;
+mod call;
+mod dto;
+mod error;
+mod events;
+mod filters;
+mod forward;
+mod go_json;
+mod headers;
+mod info;
+mod lead;
+mod lookup;
+mod machine;
+mod nodes;
+mod ping;
+mod query;
+mod router;
+pub mod server;
+mod skein;
+pub mod socket;
+mod swarm;
+mod version;
+pub mod words;
+
+use std::sync::Arc;
+
+pub use backend::{Backend, Leader};
+pub use headers::{API_VERSION, ENGINE_VERSION, MIN_API_VERSION};
+pub use server::{serve, serve_connection, serve_stream};
+pub use version::{BUILD_TIME, GIT_COMMIT, SKEIN_VERSION};
+
+use lead::Origin;
+
+/// The API as local clients see it.
+pub fn router(backend: Arc<dyn Backend>) -> axum::Router {
+    router::build(backend, Origin::Local)
+}
+
+/// The API as other nodes see it: what arrives here was forwarded once and is never forwarded again.
+pub fn forwarded_router(backend: Arc<dyn Backend>) -> axum::Router {
+    router::build(backend, Origin::Forwarded)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,373 @@
+//! The seam between HTTP and the node: what the API asks of whoever built it.
+//!
+//! The handlers see only these traits, so they know nothing of consensus, transport or runtime, and are tested
+//! against a fake. The node implements them. Nothing here decides anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{broadcast, watch};
+
+use crate::cluster::store::State;
+use crate::model::facts::Phase;
+use crate::model::{
+    AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus, Role,
+    Standing, Timestamp,
+};
+
+/// Which kind of "no" a [`Refusal`] is; each has one HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// 404: there is no such object.
+    NotFound,
+    /// 400: the request can never succeed as it is.
+    Invalid,
+    /// 409: it contradicts what is.
+    Conflict,
+    /// 401: a key or token is wrong.
+    Unauthorized,
+    /// 403: not allowed to anyone here.
+    Forbidden,
+    /// 503: not on this node or not at the moment.
+    Unavailable,
+    /// 501: not something that this version does.
+    NotImplemented,
+    /// 500: something failed; also Docker's answer to an update of an old version.
+    Internal,
+}
+
+/// A "no" with the words that the user is shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Decides the HTTP status.
+    pub class: RefusalClass,
+    /// Docker's words where a tool may match on them; otherwise one sentence that says what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal of `class` with these words.
+    pub fn new(class: RefusalClass, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+
+    /// 404.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(RefusalClass::NotFound, message)
+    }
+
+    /// 400.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(RefusalClass::Invalid, message)
+    }
+
+    /// 409.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(RefusalClass::Conflict, message)
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(RefusalClass::Unavailable, message)
+    }
+
+    /// 500.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(RefusalClass::Internal, message)
+    }
+
+    /// 503 in Docker's words: a majority of managers cannot be reached, or an election is going on.
+    pub fn no_leader() -> Self {
+        Self::unavailable(
+            "The swarm does not have a leader. It's possible that too few managers are online. \
+             Make sure more than half of the managers are online.",
+        )
+    }
+
+    /// 500 in Docker's words, which its clients match to try again: the object has changed since it was read.
+    pub fn out_of_sequence() -> Self {
+        Self::internal("rpc error: code = Unknown desc = update out of sequence")
+    }
+}
+
+/// Docker's `LocalNodeState`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalState {
+    /// In no cluster.
+    #[default]
+    Inactive,
+    /// Joining, or starting again.
+    Pending,
+    /// A member.
+    Active,
+    /// A member that cannot work; [`Local::error`] says why.
+    Error,
+    /// A replica that waits for its unlock key.
+    Locked,
+}
+
+/// What this node says of itself without asking anyone.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// Its ID; known as soon as it has a key, even outside of a cluster.
+    pub node: Option<NodeId>,
+    /// Where it stands.
+    pub state: LocalState,
+    /// Whether it answers for the cluster: true on eligible nodes, leader or not; false on workers.
+    pub control: bool,
+    /// Where others reach it.
+    pub addr: Option<SocketAddr>,
+    /// Why it cannot work, in words; empty otherwise.
+    pub error: String,
+    /// Managers that it knows, with addresses; itself included when it is one.
+    pub remote_managers: Vec<(NodeId, SocketAddr)>,
+    /// The machine.
+    pub description: NodeDescription,
+    /// Where its files are.
+    pub data_root: PathBuf,
+    /// Shown by `docker info` below everything else.
+    pub warnings: Vec<String>,
+    /// Whether the daemon logs at debug level.
+    pub debug: bool,
+}
+
+/// `POST /swarm/init`, checked.
+#[derive(Clone, Debug)]
+pub struct InitRequest {
+    /// Where to listen; `None` keeps where the daemon listens already.
+    pub listen: Option<AddressSpec>,
+    /// What to tell others; never unspecified. `None` chooses.
+    pub advertise: Option<AddressSpec>,
+    /// The address of the data plane; never unspecified, without a port. `None` is the advertised one.
+    pub data_path: Option<AddressSpec>,
+    /// The UDP port of the data plane, 1024 to 49151.
+    pub data_path_port: u16,
+    /// Keep this node's state and make it the only manager.
+    pub force_new_cluster: bool,
+    /// The settings, complete: what the request left out has its default. `auto_lock` is merged in.
+    pub spec: ClusterSpec,
+    /// Whether this node takes tasks.
+    pub availability: Availability,
+    /// Pools in CIDR form, none overlapping; empty means the default.
+    pub default_addr_pool: Vec<String>,
+    /// Prefix length of subnets, at most 29.
+    pub subnet_size: u32,
+    /// A root to use instead of a new one: certificate and key, PEM.
+    pub own_root: Option<(String, String)>,
+}
+
+/// `POST /swarm/join`, checked as far as it can be without the network.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// Where to listen; `None` keeps where the daemon listens already.
+    pub listen: Option<AddressSpec>,
+    /// What to tell others; never unspecified. `None` chooses.
+    pub advertise: Option<AddressSpec>,
+    /// The address of the data plane; never unspecified, without a port. `None` is the advertised one.
+    pub data_path: Option<AddressSpec>,
+    /// Members to ask, `host[:port]`; may be empty when the token carries some.
+    pub remote_addrs: Vec<String>,
+    /// The token, perhaps with addresses after an `@`.
+    pub token: String,
+    /// Whether this node takes tasks.
+    pub availability: Availability,
+}
+
+/// Whether a manager answers, as its leader sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reachability {
+    /// Not heard of yet.
+    #[default]
+    Unknown,
+    /// Dead.
+    Unreachable,
+    /// Alive.
+    Reachable,
+}
+
+/// Everything that the API shows of the cluster, at one moment.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// The objects.
+    pub state: Arc<State>,
+    /// Who leads.
+    pub leader: NodeId,
+    /// Who votes, the leader included.
+    pub managers: BTreeMap<NodeId, Reachability>,
+    /// What is observed of each node; one that is missing is unknown.
+    pub statuses: BTreeMap<NodeId, NodeStatus>,
+}
+
+/// `POST /swarm/update`, checked.
+#[derive(Clone, Debug)]
+pub struct ClusterUpdate {
+    /// The settings, complete. A higher `force_rotate` than the stored one asks for another root.
+    pub spec: ClusterSpec,
+    /// Replace the worker token's secret.
+    pub rotate_worker: bool,
+    /// Replace the manager token's secret.
+    pub rotate_manager: bool,
+    /// Replace the peer token's secret.
+    pub rotate_peer: bool,
+    /// Replace the unlock key.
+    pub rotate_unlock_key: bool,
+    /// The root to rotate to: certificate and key, PEM. `None` keeps, or makes one.
+    pub own_root: Option<(String, String)>,
+}
+
+/// Something that happened to an object of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `node`, later `service`, `network`, `secret`, `config`.
+    pub kind: String,
+    /// `create`, `update`, `remove`.
+    pub action: String,
+    /// The object's ID.
+    pub actor: String,
+    /// `name`, and the old and new values of what changed (`availability.old`, `availability.new`, …).
+    pub attributes: BTreeMap<String, String>,
+    /// When the leader saw it. Rises strictly from one event of a leader to its next.
+    pub time: Timestamp,
+}
+
+/// What one node knows of the cluster's health without asking anyone: `skein status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// Whom this node believes to lead.
+    pub leader: Option<NodeId>,
+    /// Since which term.
+    pub term: u64,
+    /// Who votes, as far as this node knows; empty when it holds no replica.
+    pub voters: Vec<NodeId>,
+    /// Standbys.
+    pub learners: Vec<NodeId>,
+    /// Every peer that gossip knows, this node included.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// One peer as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who.
+    pub node: NodeId,
+    /// Its hostname; empty until it has said so.
+    pub hostname: String,
+    /// Where it can be reached, best first.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether it may vote.
+    pub standing: Standing,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Whether it is alive.
+    pub alive: bool,
+    /// For how long that has been so.
+    pub since: Duration,
+    /// Term and index of the last entry of its log, when it holds a replica.
+    pub last_log: Option<(u64, u64)>,
+    /// Skein's version on it.
+    pub engine_version: String,
+}
+
+/// A stream of bytes to another node.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Where the leader is.
+pub enum Route {
+    /// On this node.
+    Here(Arc<dyn Leader>),
+    /// There, at the other end of this stream, which takes one HTTP/1.1 request for the leader's
+    /// [`forwarded_router`](super::forwarded_router).
+    There(NodeId, Box<dyn Io>),
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(_) => f.write_str("Here"),
+            Self::There(node, _) => write!(f, "There({node})"),
+        }
+    }
+}
+
+/// What the API asks of the node that it runs on. No method waits for longer than it says.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// This node; never waits.
+    fn local(&self) -> Local;
+
+    /// What this node knows of its cluster; never waits.
+    fn status(&self) -> ClusterStatus;
+
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// Makes a cluster of this node, or (`force_new_cluster`) of what is left. Within 20 s.
+    async fn init(&self, request: InitRequest) -> Result<NodeId, Refusal>;
+
+    /// Joins a cluster. Docker's client waits 20 s; after that the refusal says that joining goes on in the background.
+    async fn join(&self, request: JoinRequest) -> Result<(), Refusal>;
+
+    /// Leaves the cluster and forgets it. Within 20 s.
+    async fn leave(&self, force: bool) -> Result<(), Refusal>;
+
+    /// Unlocks a locked replica. Within 20 s.
+    async fn unlock(&self, key: String) -> Result<(), Refusal>;
+
+    /// Brings a cluster back that has lost its quorum, from this node; words for the user. Within 30 s.
+    async fn recover(&self) -> Result<String, Refusal>;
+
+    /// Finds the leader: waits up to a few seconds for one, then [`Refusal::no_leader`].
+    async fn leader(&self) -> Result<Route, Refusal>;
+
+    /// Whom this node believes to lead, as it changes. A request that waits for a leader which is no longer the one
+    /// is given up and asked of the next at once. Without it (a hint that never changes) the request waits for its
+    /// deadline.
+    fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
+        watch::channel(None).1
+    }
+}
+
+/// What the API asks of the leader, on the node that leads. No method waits for longer than 10 s.
+#[async_trait]
+pub trait Leader: Send + Sync + 'static {
+    /// Everything, linearizable: includes each write that was acknowledged before the call.
+    async fn view(&self) -> Result<ClusterView, Refusal>;
+
+    /// Changes the cluster object if it still stands at `version`, else [`Refusal::out_of_sequence`].
+    async fn update_cluster(&self, version: u64, update: ClusterUpdate) -> Result<(), Refusal>;
+
+    /// Changes a node if it still stands at `version`. `role` pins a role when it differs from
+    /// [`Node::role`](crate::model::Node::role); when it is the same, nothing is pinned that was not.
+    async fn update_node(
+        &self,
+        node: NodeId,
+        version: u64,
+        spec: NodeSpec,
+        role: Role,
+    ) -> Result<(), Refusal>;
+
+    /// Removes a node for good. Without `force` only one that is down.
+    async fn remove_node(&self, node: NodeId, force: bool) -> Result<(), Refusal>;
+
+    /// The unlock key, `SWMKEY-1-…`; empty when autolock is off.
+    async fn unlock_key(&self) -> Result<String, Refusal>;
+
+    /// The events since a time (inclusive), as far as they are kept, and those to come. `None`: only those to come.
+    /// The receiver closes when the node leads no more.
+    fn events(&self, since: Option<Timestamp>) -> (Vec<Event>, broadcast::Receiver<Event>);
+}
