@@ -1,0 +1,20 @@
+//! The shipped program end to end: real hosts out of namespaces, real sockets and disks, the real docker command.
+//!
+//! One binary. Each test has a [`bed`] of its own, made by `scripts/cluster` as a user would make it, and sees the
+//! program only from outside: its command line, its API socket, its files and its log. Where the machine does not
+//! allow it, a test says so on standard error and ends.
+
+mod bed;
+mod cluster;
+mod daemon;
+mod faults;
+mod http;
+mod identity;
+mod join;
+mod node;
+mod quorum;
+mod readme;
+mod run;
+mod view;
+mod wait;
+mod writes;
