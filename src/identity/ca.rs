@@ -11,7 +11,7 @@ mod request;
 use std::fmt;
 use std::time::Duration;
 
-use rcgen::{DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
+use rcgen::{DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -78,6 +78,11 @@ pub enum CaError {
         "the root's subject is one that Skein cannot reproduce ({0}): use a plain one such as /O=Example/CN=Example root"
     )]
     Subject(&'static str),
+    /// A key that cannot be repeated in other certificates.
+    #[error(
+        "the root's public key is written in an unusual form: make the certificate anew, with openssl for example"
+    )]
+    KeyForm,
     /// A trial certificate did not verify.
     #[error(
         "certificates issued under this root do not verify ({0}): check its name constraints and key type"
@@ -266,11 +271,15 @@ impl Authority {
         }
         let mut params = ca_params(now.saturating_sub(secs(BACKDATING)), ends);
         params.distinguished_name = own_root::subject_of(&cert)?;
-        let key = SubjectPublicKeyInfo::from_der(cert.public_key().raw).map_err(CaError::Sign)?;
+        let key = own_root::key_of(&cert)?;
         let cross = params
             .signed_by(&key, &self.issuer)
             .map_err(CaError::Sign)?;
-        let mut chain = vec![CertificateDer::from(cross)];
+        let cross = CertificateDer::from(cross);
+        if parse(&cross)?.subject().as_raw() != cert.subject().as_raw() {
+            return Err(CaError::Subject("its encoding is unusual"));
+        }
+        let mut chain = vec![cross];
         if !self.root.cross_pem.is_empty() {
             chain.extend(certificates(&self.root.cross_pem).map_err(CaError::Pem)?);
         }

@@ -73,14 +73,14 @@ impl FromStr for AddressSpec {
         if let Some(rest) = text.strip_prefix('[') {
             let (inner, after) = rest
                 .split_once(']')
-                .ok_or_else(|| ParseAddressError::Host(text.into()))?;
+                .ok_or_else(|| ParseAddressError::Host(shown(text)))?;
             let ip = inner
                 .parse::<std::net::Ipv6Addr>()
-                .map_err(|_ip| ParseAddressError::Host(inner.into()))?;
+                .map_err(|_ip| ParseAddressError::Host(shown(inner)))?;
             let port = match after.strip_prefix(':') {
                 Some(port) => Some(parse_port(port)?),
                 None if after.is_empty() => None,
-                None => return Err(ParseAddressError::Host(text.into())),
+                None => return Err(ParseAddressError::Host(shown(text))),
             };
             let host = HostSpec::Ip(ip.into());
             return Ok(Self { host, port });
@@ -94,10 +94,15 @@ impl FromStr for AddressSpec {
     }
 }
 
+/// As much of a wrong text as an error repeats.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 fn parse_port(text: &str) -> Result<u16, ParseAddressError> {
     match text.parse::<u16>() {
         Ok(port) if port > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
-        _ => Err(ParseAddressError::Port(text.into())),
+        _ => Err(ParseAddressError::Port(shown(text))),
     }
 }
 
@@ -114,7 +119,7 @@ fn parse_host(text: &str) -> Result<HostSpec, ParseAddressError> {
             .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
     let looks_numeric = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if !fits || looks_numeric {
-        return Err(ParseAddressError::Host(text.into()));
+        return Err(ParseAddressError::Host(shown(text)));
     }
     Ok(HostSpec::Interface(text.into()))
 }

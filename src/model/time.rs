@@ -31,14 +31,25 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole seconds since the epoch, rounded down.
+    /// Whole seconds since the epoch, rounded down; the nearest that there is for a time beyond all calendars, which a
+    /// peer may well name.
     pub const fn secs(self) -> i64 {
-        self.0.div_euclid(1_000_000_000) as i64
+        let secs = self.0.div_euclid(1_000_000_000);
+        if secs > i64::MAX as i128 {
+            i64::MAX
+        } else if secs < i64::MIN as i128 {
+            i64::MIN
+        } else {
+            secs as i64
+        }
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// How long after `earlier` this is; zero when it is not, and at most some 584 years.
     pub fn since(self, earlier: Self) -> Duration {
-        let nanos = (self.0 - earlier.0).clamp(0, i128::from(u64::MAX));
+        let nanos = self
+            .0
+            .saturating_sub(earlier.0)
+            .clamp(0, i128::from(u64::MAX));
         Duration::from_nanos(nanos as u64)
     }
 
@@ -95,5 +106,15 @@ mod tests {
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2023-11-14T22:13:20.123456789Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+    }
+
+    #[test]
+    fn times_beyond_all_calendars_do_not_overflow() {
+        let (first, last) = (Timestamp(i128::MIN), Timestamp(i128::MAX));
+        assert_eq!(last.since(first), Duration::from_nanos(u64::MAX));
+        assert_eq!(first.since(last), Duration::ZERO);
+        assert_eq!((first.secs(), last.secs()), (i64::MIN, i64::MAX));
+        assert_eq!(last.after(Duration::MAX), last);
+        assert_eq!(Timestamp(-1).secs(), -1);
     }
 }

@@ -3,9 +3,11 @@
 //! The length is a big-endian `u32`. The reader says how long a frame it takes, and a longer one is
 //! an error before a byte of it is buffered.
 
-use super::codec::{DecodeError, EncodeError, decode, encode};
+use bytes::{Buf, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::codec::{DecodeError, EncodeError, decode, encode};
 
 /// Bytes of the length in front of a frame.
 pub const HEADER_BYTES: usize = 4;
@@ -62,15 +64,15 @@ pub fn from_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
 /// Collects bytes as they come and gives out whole frames.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     max: usize,
 }
 
 impl FrameDecoder {
     /// A decoder that takes frames of at most `max` bytes.
-    pub const fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Self {
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
             max,
         }
     }
@@ -81,14 +83,14 @@ impl FrameDecoder {
     }
 
     /// Whether nothing is left over from what was pushed.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// Takes out up to `max` bytes that are in no frame yet, for a stream that goes on without frames.
     pub fn take_buffered(&mut self, max: usize) -> Vec<u8> {
         let count = self.buffer.len().min(max);
-        self.buffer.drain(..count).collect()
+        self.buffer.split_to(count).to_vec()
     }
 
     /// The next whole frame's body; `None` until more bytes arrive.
@@ -96,13 +98,13 @@ impl FrameDecoder {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
-        let end = HEADER_BYTES + parse_header(*header, self.max)?;
-        if self.buffer.len() < end {
+        let len = parse_header(*header, self.max)?;
+        if self.buffer.len() < HEADER_BYTES + len {
             return Ok(None);
         }
-        let body = self.buffer[HEADER_BYTES..end].to_vec();
-        self.buffer.drain(..end);
-        Ok(Some(body))
+        // Nothing behind the frame is moved: a flood of small frames costs no more than its length.
+        self.buffer.advance(HEADER_BYTES);
+        Ok(Some(self.buffer.split_to(len).to_vec()))
     }
 }
 
@@ -148,5 +150,32 @@ mod tests {
             decoder.poll_frame(),
             Err(FrameError::TooLong { len: 17, max: 16 })
         ));
+    }
+
+    #[test]
+    fn a_flood_of_small_frames_costs_no_more_than_its_length() {
+        const FRAMES: usize = 1 << 20;
+        let mut decoder = FrameDecoder::new(16);
+        decoder.push(&[0, 0, 0, 1, 7].repeat(FRAMES));
+        let begun = std::time::Instant::now();
+        let mut seen = 0;
+        while let Some(body) = decoder.poll_frame().unwrap() {
+            assert_eq!(body, [7]);
+            seen += 1;
+        }
+        assert_eq!(seen, FRAMES);
+        assert!(decoder.is_empty());
+        // Moving the rest for each frame would take minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
+
+    #[test]
+    fn what_is_in_no_frame_can_be_taken_out() {
+        let mut decoder = FrameDecoder::new(16);
+        decoder.push(&[0, 0, 0, 1, 7, 1, 2, 3]);
+        assert_eq!(decoder.poll_frame().unwrap(), Some(vec![7]));
+        assert_eq!(decoder.take_buffered(2), [1, 2]);
+        assert_eq!(decoder.take_buffered(2), [3]);
+        assert!(decoder.is_empty() && decoder.take_buffered(2).is_empty());
     }
 }

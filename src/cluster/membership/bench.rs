@@ -221,6 +221,11 @@ impl<C: Carrier> Cluster<C> {
 
     /// Changes one key of one node after another, and measures how long each takes to be seen by all.
     pub async fn spread(&self, changes: usize) -> Result<Spans, BenchError> {
+        Spans::of(self.spread_each(changes).await?).ok_or(BenchError::Never("a change"))
+    }
+
+    /// The same, each by itself.
+    pub async fn spread_each(&self, changes: usize) -> Result<Vec<Duration>, BenchError> {
         let mut spans = Vec::new();
         for term in 1..=changes as u64 {
             let teller = &self.nodes[term as usize % self.nodes.len()];
@@ -242,7 +247,7 @@ impl<C: Carrier> Cluster<C> {
             // Changes that follow at once share their pushes; one at a time is what is asked.
             tokio::time::sleep(Duration::from_millis(300 + term % 7 * 40)).await;
         }
-        Spans::of(spans).ok_or(BenchError::Never("a change"))
+        Ok(spans)
     }
 
     /// Kills one node after another, each started again before the next, and measures how long it takes until all

@@ -8,7 +8,7 @@
 //! The format is chitchat 0.13's, protocol version 1: a header, then a digest of all members, a delta of keys
 //! and values, or both, each a stream of zstd blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -172,6 +172,7 @@ impl Guard {
     fn check_delta(&mut self, message: &mut Cursor<'_>) -> Result<(), Refused> {
         self.unpack_stream(message)?;
         let mut rest = Cursor(&self.raw);
+        let mut listed = BTreeSet::new();
         // The highest version of the member whose keys are being listed.
         let mut version = None;
         while !rest.0.is_empty() {
@@ -180,6 +181,9 @@ impl Guard {
                     let (node, generation) = rest.identity()?;
                     if (node, generation) == (self.me, self.generation) {
                         return Err(Refused::OwnState);
+                    }
+                    if !listed.insert((node, generation)) {
+                        return Err(Refused::Range("the order of its changes"));
                     }
                     rest.count("a version")?;
                     rest.count("a version")?;

@@ -40,7 +40,7 @@ pub enum ChangeError {
     /// The node was removed from the cluster for good.
     #[error("node {0} was removed from this cluster")]
     Removed(NodeId),
-    /// The successor did not take over; this node may lead on.
+    /// Neither the successor nor another took over; this node may lead on.
     #[error("node {0} did not take over in time")]
     NotTaken(NodeId),
     /// What openraft says.
@@ -97,7 +97,8 @@ impl Store {
         .await
     }
 
-    /// Hands leadership to another voter and waits until it leads: some milliseconds.
+    /// Hands leadership to another voter and waits until it leads: some milliseconds. When it is too busy
+    /// to take over, another voter may, and that is as good.
     pub async fn transfer(&self, to: NodeId) -> Result<(), ChangeError> {
         let running = self.inner.running()?;
         let leadership = self.inner.leadership.subscribe();
@@ -105,7 +106,8 @@ impl Store {
         if !now.me {
             return Err(ChangeError::NotLeader(now.leader));
         }
-        if to == self.inner.config.node {
+        let me = self.inner.config.node;
+        if to == me {
             return Ok(());
         }
         if !running.raft.voter_ids().any(|voter| voter == to) {
@@ -115,7 +117,8 @@ impl Store {
         asked.map_err(|fatal| self.inner.stopped_by(fatal))?;
         let deadline = Instant::now() + TRANSFER;
         let taken = wait_until(leadership, deadline, |seen| {
-            seen.term > now.term && seen.leader == Some(to)
+            let other = seen.leader.filter(|leader| *leader != me);
+            seen.term > now.term && other.is_some()
         });
         match taken.await {
             Some(_) => Ok(()),

@@ -125,10 +125,12 @@ impl Store {
         if !alone || self.inner.stage.state.borrow().cluster.is_some() {
             return Err(BootstrapError::AlreadyMember);
         }
-        match self.propose(first).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(BootstrapError::Propose(error)),
-        }
+        let written = self.propose(first).await;
+        written.map_err(BootstrapError::Propose)?;
+        // Who begins a cluster finds it led.
+        let leadership = self.inner.leadership.subscribe();
+        let _ = wait_until(leadership, Instant::now() + DEADLINE, |seen| seen.me).await;
+        Ok(())
     }
 
     /// Writes a proposal: all of it, when every guard holds as it is applied, or nothing.

@@ -148,7 +148,7 @@ impl Stores {
         }
         let voters = (1..=count).map(id).collect();
         self.store(1).set_voters(voters, false).await.unwrap();
-        assert!(self.store(1).leadership().borrow().me);
+        assert_eq!(self.leader().await, id(1));
     }
 
     pub(crate) fn config(&self, node: NodeId) -> StoreConfig {

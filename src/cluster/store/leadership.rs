@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::config::Timings;
 use super::log::Shared;
-use super::types::{LogRef, Types};
+use super::types::{Epoch, LogRef, Types};
 use super::{Inner, Running};
 use crate::model::NodeId;
 
@@ -54,8 +54,8 @@ pub struct Replicas {
     /// When each replica answered last; told again once a second.
     pub last_contact: BTreeMap<NodeId, Instant>,
     /// The last entry of this log, as `(rank of its term, index)`: the newest log of several is the one
-    /// where this is greatest. The rank is made of the term and the beginning of the leader's ID,
-    /// because two leaders may share a term, one after the other.
+    /// where this is greatest. The rank is made of the epoch, the term and the beginning of the leader's
+    /// ID, because terms of an older epoch count less, and two leaders may share one, one after the other.
     pub last_log: Option<(u64, u64)>,
     /// The last entry known to be committed.
     pub committed: Option<u64>,
@@ -286,12 +286,15 @@ fn replicas(
         last_contact: contacts
             .filter_map(|(node, at)| Some((*node, now.checked_sub(at.as_ref()?.elapsed())?)))
             .collect(),
-        last_log: shared.last().map(|last| (rank(last), last.index)),
+        last_log: shared
+            .last()
+            .map(|last| (rank(shared.epoch(), last), last.index)),
         committed: all.local_committed.as_ref().map(|last| last.index),
     }
 }
 
-/// Terms in raft's order, as one number: the term above the highest 16 bits of the leader's ID.
-fn rank(last: LogRef) -> u64 {
-    (last.term << 16) | (last.node.bits() >> 112) as u64
+/// Terms in raft's order, as one number: 8 bits of the epoch, 40 of the term, 16 of the leader's ID.
+fn rank(epoch: Epoch, last: LogRef) -> u64 {
+    let epoch = epoch.count.min(0xff);
+    (epoch << 56) | (last.term << 16) | (last.node.bits() >> 112) as u64
 }

@@ -202,6 +202,7 @@ impl RaftLogStorage<Types> for Log {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let number = {
             let mut mirror = self.shared.mirror();
+            mirror.check_follows(&entries)?;
             mirror.queued += 1;
             let number = mirror.queued;
             mirror.push(&entries, number);
@@ -219,13 +220,10 @@ impl RaftLogStorage<Types> for Log {
             mirror.truncate(last.map(Into::into));
             mirror.queued
         };
-        self.writer
-            .write(
-                Write::Truncate(last.map(|last| last.index)),
-                number,
-                Done::Nobody,
-            )
-            .await
+        // A snapshot that replaces the rest may be installed next: were it on disk before this, a crash
+        // would leave a log that contradicts it.
+        let write = Write::Truncate(last.map(|last| last.index));
+        self.writer.write_durably(write, number).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {

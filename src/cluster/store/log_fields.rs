@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,27 +39,33 @@ pub(super) struct Fields<'a> {
     pub(super) sealer: &'a Sealer,
 }
 
-impl Fields<'_> {
-    /// Whether the log has a format, and this build knows it.
-    pub(super) fn check_format(&self) -> Result<bool, FileFault> {
-        let table = self.txn.open_table(FIELDS).map_err(|e| self.redb(e))?;
-        let Some(bytes) = table.get(Field::Format as u8).map_err(|e| self.redb(e))? else {
-            return Ok(false);
-        };
-        let found = <[u8; 4]>::try_from(bytes.value())
-            .map(u32::from_le_bytes)
-            .map_err(|_| FileFault::damaged(self.path, "its format is not a number"))?;
-        match found {
-            FORMAT => Ok(true),
-            0 => Err(FileFault::damaged(self.path, "it has no format")),
-            found => Err(FileFault::NewerFormat {
-                path: self.path.to_owned(),
-                found,
-                known: FORMAT,
-            }),
-        }
+/// Whether the log has a format, which must be one that this build knows. Needs no key.
+pub(super) fn is_formatted(database: &Database, path: &Path) -> Result<bool, FileFault> {
+    let redb = |error: redb::Error| redb_fault(path, error);
+    let txn = database.begin_read().map_err(|e| redb(e.into()))?;
+    let table = match txn.open_table(FIELDS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(false),
+        table => table.map_err(|e| redb(e.into()))?,
+    };
+    let format = table.get(Field::Format as u8);
+    let Some(bytes) = format.map_err(|e| redb(e.into()))? else {
+        return Ok(false);
+    };
+    let found = <[u8; 4]>::try_from(bytes.value())
+        .map(u32::from_le_bytes)
+        .map_err(|_| FileFault::damaged(path, "its format is not a number"))?;
+    match found {
+        FORMAT => Ok(true),
+        0 => Err(FileFault::damaged(path, "it has no format")),
+        found => Err(FileFault::NewerFormat {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        }),
     }
+}
 
+impl Fields<'_> {
     /// Gives the log this build's format.
     pub(super) fn put_format(&self) -> Result<(), FileFault> {
         self.insert(Field::Format, &FORMAT.to_le_bytes())

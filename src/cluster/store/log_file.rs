@@ -14,7 +14,7 @@ use redb::{
 
 use super::disk::{Disk, LOG_FILE, redb_fault};
 use super::fault::FileFault;
-use super::log_fields::{Field, Fields};
+use super::log_fields::{Field, Fields, is_formatted};
 use super::mark::{mark_of, read_mark};
 use super::seal::{Kind, Sealer};
 use super::types::{Ballot, Entry, EntryRecord, Epoch, LogRef};
@@ -81,19 +81,33 @@ impl std::fmt::Debug for LogFile {
 }
 
 impl LogFile {
-    /// Opens or makes the log of `node` and checks that it holds what it acknowledged.
-    pub(super) fn open(
+    /// Opens or makes the log of `node`, with its key, and checks that it holds what it acknowledged.
+    pub(super) fn open(disk: Arc<dyn Disk>, node: NodeId) -> Result<(Self, Contents), FileFault> {
+        Self::open_with(disk, node, None)
+    }
+
+    /// As [`Self::open`], with the keys that are in use already.
+    pub(super) fn open_with(
         disk: Arc<dyn Disk>,
-        sealer: Arc<Sealer>,
         node: NodeId,
+        sealer: Option<Arc<Sealer>>,
     ) -> Result<(Self, Contents), FileFault> {
+        // First of all the lock, so that two processes do not make two keys.
         let database = disk.open_log()?;
+        let path = disk.path(LOG_FILE);
+        let formatted = is_formatted(&database, &path)?;
         let file = Self {
-            path: disk.path(LOG_FILE),
+            sealer: match sealer {
+                Some(sealer) => sealer,
+                None => Arc::new(Sealer::open(&*disk, !formatted)?),
+            },
+            path,
             disk,
-            sealer,
             database: RwLock::new(Some(database)),
         };
+        if !formatted {
+            file.format(node)?;
+        }
         let (contents, sequence) = file.load(node)?;
         let marked = read_mark(&*file.disk)?;
         if marked > sequence {
@@ -106,22 +120,30 @@ impl LogFile {
         Ok((file, contents))
     }
 
-    fn load(&self, node: NodeId) -> Result<(Contents, u64), FileFault> {
+    /// What seals the files of this store.
+    pub(super) fn sealer(&self) -> Arc<Sealer> {
+        self.sealer.clone()
+    }
+
+    fn format(&self, node: NodeId) -> Result<(), FileFault> {
         self.with(|database| {
             let txn = database.begin_write().map_err(|e| self.redb(e))?;
-            let fields = self.fields(&txn);
-            if fields.check_format()? {
-                let contents = self.contents(&txn, node)?;
-                txn.abort().map_err(|e| self.redb(e))?;
-                return Ok(contents);
-            }
             txn.open_table(ENTRIES).map_err(|e| self.redb(e))?;
+            let fields = self.fields(&txn);
             fields.put_format()?;
             fields.put(Field::Node, &node)?;
             fields.put(Field::Epoch, &Epoch::default())?;
             fields.put(Field::Sequence, &0u64)?;
-            txn.commit().map_err(|e| self.redb(e))?;
-            Ok((Contents::default(), 0))
+            txn.commit().map_err(|e| self.redb(e))
+        })
+    }
+
+    fn load(&self, node: NodeId) -> Result<(Contents, u64), FileFault> {
+        self.with(|database| {
+            let txn = database.begin_write().map_err(|e| self.redb(e))?;
+            let contents = self.contents(&txn, node)?;
+            txn.abort().map_err(|e| self.redb(e))?;
+            Ok(contents)
         })
     }
 

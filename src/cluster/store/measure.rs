@@ -64,6 +64,11 @@ impl Samples {
     pub fn count(&self) -> usize {
         self.0.len()
     }
+
+    /// Each of them, in order of length.
+    pub fn each(&self) -> &[Duration] {
+        &self.0
+    }
 }
 
 /// What clients saw who wrote as fast as they could.
@@ -157,6 +162,19 @@ pub async fn committed_writes(
 ) -> Result<WriteFigures, MeasureError> {
     let bed = Bed::up(dir, voters, Timings::default()).await?;
     let (_, leader) = bed.leader().await?;
+    let figures = writes_to(&leader, 0, clients, duration).await?;
+    bed.down().await;
+    Ok(figures)
+}
+
+/// Lets `clients` write to the cluster of `leader` for `duration`, each one write after the other, to an object of
+/// its own. `run` tells the objects of one call from those of the next.
+pub async fn writes_to(
+    leader: &Store,
+    run: u64,
+    clients: u64,
+    duration: Duration,
+) -> Result<WriteFigures, MeasureError> {
     let started = Instant::now();
     let mut writers = JoinSet::new();
     for client in 0..clients {
@@ -166,7 +184,8 @@ pub async fn committed_writes(
             let mut version = None;
             while started.elapsed() < duration {
                 let begun = Instant::now();
-                version = Some(leader.propose(write(1000 + client, version)).await?);
+                let number = 1000 + (run << 32) + client;
+                version = Some(leader.propose(write(number, version)).await?);
                 latencies.push(begun.elapsed());
             }
             Ok::<_, ProposeError>(latencies)
@@ -180,7 +199,6 @@ pub async fn committed_writes(
         }
     }
     let elapsed = started.elapsed();
-    bed.down().await;
     Ok(WriteFigures {
         per_second: latencies.len() as f64 / elapsed.as_secs_f64(),
         latencies: Samples::new(latencies),
@@ -232,7 +250,8 @@ async fn next_write(bed: &Bed, version: u64) -> Result<u64, MeasureError> {
     }
 }
 
-fn first_proposal() -> Proposal {
+/// The first entry of a cluster in which nothing else is of interest.
+pub fn first_proposal() -> Proposal {
     let cluster = Cluster {
         id: ClusterId::from_bits(1),
         meta: Default::default(),

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::io;
 
 use openraft::EntryPayload;
 
@@ -87,6 +88,18 @@ impl Mirror {
             entries.push(cached.entry.clone());
         }
         entries
+    }
+
+    /// A log has no gaps.
+    pub(super) fn check_follows(&self, entries: &[Entry]) -> Result<(), io::Error> {
+        let first = entries.first().map(|entry| entry.log_id.index);
+        match (self.last, first) {
+            (Some(last), Some(first)) if first != last.index + 1 => {
+                let what = format!("entry {first} does not follow entry {}", last.index);
+                Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds entries that the write of this number puts on disk.

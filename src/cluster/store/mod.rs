@@ -54,6 +54,8 @@ pub(crate) mod memory;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 pub(crate) mod memory_disk;
 #[cfg(test)]
@@ -80,6 +82,8 @@ pub use serve::HandleError;
 pub use state::{Action, Changed, State, StateEvent};
 
 pub(crate) use disk::Disk;
+#[cfg(test)]
+pub(crate) use recover::recover_on;
 pub(crate) use writer::Pace;
 
 use log::{Log, Shared};

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::StoreConfig;
-use super::disk::{Directory, Disk, KEY_FILE, LOG_FILE, MARK_FILE, SNAPSHOT_PREFIX};
+use super::disk::{Directory, Disk, LOG_FILE, MARK_FILE, SNAPSHOT_PREFIX};
 use super::fault::FileFault;
 use super::leadership::{self, Leadership, Replicas};
 use super::log::{Log, Shared};
@@ -65,9 +65,9 @@ impl Files {
     /// Opens what is there, or makes the files of a replica that holds nothing.
     pub(super) fn open(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Self, FileFault> {
         disk.prepare()?;
-        check_complete(&*disk)?;
-        let sealer = Arc::new(Sealer::open(&*disk)?);
-        let (log, contents) = LogFile::open(disk.clone(), sealer.clone(), config.node)?;
+        check_log_not_lost(&*disk)?;
+        let (log, contents) = LogFile::open(disk.clone(), config.node)?;
+        let sealer = log.sealer();
         let snapshots = Snapshots::new(disk.clone(), sealer.clone());
         snapshots.drop_other_epochs(contents.epoch)?;
         check_snapshot(&snapshots, &contents)?;
@@ -81,20 +81,15 @@ impl Files {
     }
 }
 
-/// A log without its key, or a snapshot without its log, is a directory of which a part was lost.
-fn check_complete(disk: &dyn Disk) -> Result<(), FileFault> {
+/// A log is made where there is none, but not where one was lost: it leaves traces once it is used.
+fn check_log_not_lost(disk: &dyn Disk) -> Result<(), FileFault> {
     let names = disk.list()?;
-    let has = |name: &str| names.iter().any(|have| have == name);
-    let missing = if has(LOG_FILE) {
-        (!has(KEY_FILE)).then_some(KEY_FILE)
-    } else {
-        let traces = |name: &String| name == MARK_FILE || name.starts_with(SNAPSHOT_PREFIX);
-        names.iter().any(traces).then_some(LOG_FILE)
-    };
-    match missing {
-        None => Ok(()),
-        Some(name) => Err(FileFault::Missing {
-            path: disk.path(name),
+    let traces = |name: &String| name == MARK_FILE || name.starts_with(SNAPSHOT_PREFIX);
+    let has_log = names.iter().any(|name| name == LOG_FILE);
+    match !has_log && names.iter().any(traces) {
+        false => Ok(()),
+        true => Err(FileFault::Missing {
+            path: disk.path(LOG_FILE),
         }),
     }
 }

@@ -53,7 +53,8 @@ pub struct Recovered {
 
 /// Makes the replica in `config.dir` the beginning of a new epoch, with this node as its only voter.
 ///
-/// The daemon must not run. Blocks for as long as the disk takes: some seconds at most.
+/// On one survivor only: each recovery begins an epoch of its own, and of two the one that is not joined
+/// is lost. The daemon must not run. Blocks for as long as the disk takes: some seconds at most.
 pub fn recover(config: &StoreConfig) -> Result<Recovered, RecoverError> {
     if !Store::exists(&config.dir) {
         return Err(RecoverError::NothingHere(config.dir.clone()));

@@ -81,14 +81,14 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Reads the key file, or makes the first key when there is none.
-    ///
-    /// The caller has made sure that no other file of the store needs a key that is missing.
-    pub(super) fn open(disk: &dyn Disk) -> Result<Self, FileFault> {
+    /// Reads the key file. When there is none, makes the first key if `fresh`, which says that nothing was
+    /// ever sealed; otherwise that is a fault. The caller holds the lock of the log.
+    pub(super) fn open(disk: &dyn Disk, fresh: bool) -> Result<Self, FileFault> {
         let path = disk.path(KEY_FILE);
         let random = SystemRandom::new();
         let keys = match disk.read(KEY_FILE)? {
             Some(bytes) => parse(&Zeroizing::new(bytes), &path)?,
+            None if !fresh => return Err(FileFault::Missing { path }),
             None => {
                 let mut key = Zeroizing::new([0; 32]);
                 fill(&random, &mut *key);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::log_file::Write;
+use super::log::Shared;
+use super::log_file::{LogFile, Write};
 use super::network::CHUNK;
 use super::rpc::{Answer, Appended, Ask, Chunk, Granted, MessageError, Request};
 use super::snapshot::{Image, MAX_CONTENT};
@@ -196,12 +197,12 @@ impl Inner {
         reset.map_err(|error| fail(error.to_string()))?;
         running.log.close().await;
         drop(running);
-        let (disk, sealer) = (self.disk.clone(), self.sealer.clone());
-        let opened = super::log_file::LogFile::open(disk, sealer, self.config.node);
+        let sealer = Some(self.sealer.clone());
+        let opened = LogFile::open_with(self.disk.clone(), self.config.node, sealer);
         let (log, contents) = opened.map_err(|fault| fail(fault.to_string()))?;
         let dropped = self.snapshots.drop_other_epochs(contents.epoch);
         dropped.map_err(|fault| fail(fault.to_string()))?;
-        let shared = Arc::new(super::log::Shared::new(log, contents));
+        let shared = Arc::new(Shared::new(log, contents));
         let started = self.run(shared).await;
         started.map_err(|error| fail(error.to_string()))
     }

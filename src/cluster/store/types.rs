@@ -63,7 +63,7 @@ pub(crate) struct LogRef {
 }
 
 /// Terms and indices beyond these are refused: no cluster gets there, and raft counts on from them.
-const MAX_TERM: u64 = 1 << 48;
+const MAX_TERM: u64 = 1 << 40;
 const MAX_INDEX: u64 = 1 << 56;
 
 impl LogRef {

@@ -33,7 +33,6 @@ pub(crate) enum Pace {
 
 /// Who is told that a write is on disk, or why it is not.
 pub(super) enum Done {
-    Nobody,
     Flushed(IOFlushed<Types>),
     Ack(oneshot::Sender<Result<(), io::Error>>),
 }
@@ -45,7 +44,6 @@ impl Done {
             Err(fault) => Err(fault.to_io()),
         };
         match self {
-            Self::Nobody => {}
             Self::Flushed(callback) => callback.io_completed(result),
             // Who no longer waits has given up on the write.
             Self::Ack(ack) => drop(ack.send(result)),

@@ -226,7 +226,11 @@ pub(super) async fn read_body(
     loop {
         match decoder.poll_frame() {
             Ok(Some(body)) => {
-                see_the_end(recv, decoder);
+                // With more frames at hand the end is not near, and taking in more for each that is given out would
+                // let a peer fill this node's memory.
+                if decoder.is_empty() {
+                    see_the_end(recv, decoder);
+                }
                 return Ok(body);
             }
             Ok(None) => {}

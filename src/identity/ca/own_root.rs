@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use rcgen::{DistinguishedName, DnType, DnValue};
+use rcgen::{DistinguishedName, DnType, DnValue, PublicKeyData, SubjectPublicKeyInfo};
 use rustls::pki_types::CertificateDer;
-use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::asn1_rs::{Any, Oid, Tag};
 use x509_parser::prelude::X509Certificate;
 
 use super::{Authority, CaError, Grant, certificate_pem, one_certificate, parse, timestamp};
@@ -32,6 +32,7 @@ pub fn check_own_root(cert_pem: &str, key_pem: &str, now: Timestamp) -> Result<R
     }
     check_times(&cert, now)?;
     subject_of(&cert)?;
+    key_of(&cert)?;
     let root = RootCa {
         cert_pem: certificate_pem(&der),
         key_pem: Secret(key_pem.to_owned()),
@@ -84,8 +85,9 @@ pub(super) fn subject_of(cert: &X509Certificate<'_>) -> Result<DistinguishedName
         let (Some(attribute), None) = (attributes.next(), attributes.next()) else {
             return Err(CaError::Subject("a part of it has several attributes"));
         };
-        let kind = attribute.attr_type().iter().map(Iterator::collect);
-        let kind = DnType::from_oid(&kind.unwrap_or_else(Vec::new));
+        let kind = kind_of(attribute.attr_type()).ok_or(CaError::Subject(
+            "it has an attribute of an impossible kind",
+        ))?;
         if name.get(&kind).is_some() {
             return Err(CaError::Subject("an attribute occurs twice"));
         }
@@ -99,6 +101,27 @@ pub(super) fn subject_of(cert: &X509Certificate<'_>) -> Result<DistinguishedName
     Ok(name)
 }
 
+/// The public key, to be certified by another root.
+///
+/// A root is known by the hash of its key's bytes, so a key that would be written differently is refused.
+pub(super) fn key_of(cert: &X509Certificate<'_>) -> Result<SubjectPublicKeyInfo, CaError> {
+    let raw = cert.public_key().raw;
+    let key = SubjectPublicKeyInfo::from_der(raw).map_err(CaError::Sign)?;
+    if key.subject_public_key_info() != raw {
+        return Err(CaError::KeyForm);
+    }
+    Ok(key)
+}
+
+/// `None` for an object identifier that cannot be written: the writer of certificates trusts whoever calls it.
+fn kind_of(oid: &Oid<'_>) -> Option<DnType> {
+    let arcs: Vec<u64> = oid.iter()?.collect();
+    match arcs[..] {
+        [0 | 1, 0..40, ..] | [2, _, ..] => Some(DnType::from_oid(&arcs)),
+        _ => None,
+    }
+}
+
 fn text_of(value: &Any<'_>) -> Option<DnValue> {
     let text = std::str::from_utf8(value.data).ok()?;
     match value.tag() {
@@ -109,7 +132,8 @@ fn text_of(value: &Any<'_>) -> Option<DnValue> {
     }
 }
 
-/// A trial: issues a certificate and verifies it as a peer would.
+/// A trial: issues a certificate and verifies it as a peer would, then certifies the root as another would when this one
+/// takes over.
 fn try_out(
     authority: &Authority,
     root: &CertificateDer<'_>,
@@ -125,5 +149,6 @@ fn try_out(
     let issued = authority.issue(&key.csr_der().map_err(CaError::Generate)?, &grant)?;
     let chain = certificates(&issued.chain_pem).map_err(CaError::Pem)?;
     verifies(&chain, std::slice::from_ref(root), now)
-        .map_err(|why| CaError::Unusable(why.to_string()))
+        .map_err(|why| CaError::Unusable(why.to_string()))?;
+    authority.cross_sign(authority.root(), now).map(drop)
 }

@@ -7,8 +7,8 @@ pub(super) fn parse_address(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("it is empty");
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok(format!("[{text}]"));
+    if let Ok(host) = text.parse::<Ipv6Addr>() {
+        return Ok(format!("[{host}]"));
     }
     if let Some(inner) = text.strip_prefix('[') {
         let (host, after) = inner.split_once(']').ok_or("a ] is missing")?;

@@ -165,6 +165,14 @@ fn what_no_member_sends_is_refused() {
         check(&ack(&[change("k", "", 2)])),
         Err(Refused::Range("the order of its changes"))
     );
+    assert_eq!(
+        check(&ack(&[
+            changes_of(1, 1),
+            changes_of(2, 1),
+            changes_of(1, 1)
+        ])),
+        Err(Refused::Range("the order of its changes"))
+    );
     let long = "x".repeat(MAX_VALUE + 1);
     assert_eq!(
         check(&with(change("k", &long, 2))),

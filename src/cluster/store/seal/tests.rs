@@ -9,7 +9,7 @@ use crate::cluster::store::memory_disk::MemoryDisk;
 
 fn sealer() -> (Arc<MemoryDisk>, Sealer) {
     let disk = Arc::new(MemoryDisk::default());
-    let sealer = Sealer::open(&*disk).unwrap();
+    let sealer = Sealer::open(&*disk, true).unwrap();
     (disk, sealer)
 }
 
@@ -41,7 +41,7 @@ fn a_new_key_seals_and_the_old_ones_still_open() {
     sealer.rotate(&*disk).unwrap();
     let new = sealer.seal(Kind::Entry, 2, b"new");
     assert_ne!(old[..4], new[..4]);
-    let again = Sealer::open(&*disk).unwrap();
+    let again = Sealer::open(&*disk, false).unwrap();
     assert_eq!(again.open_record(Kind::Entry, 1, &old).unwrap(), b"old");
     assert_eq!(again.open_record(Kind::Entry, 2, &new).unwrap(), b"new");
     assert_eq!(again.seal(Kind::Entry, 3, b"x")[..4], new[..4]);
@@ -59,7 +59,7 @@ fn the_key_file_says_what_is_wrong_with_it() {
     };
     let fault = |file: Vec<u8>| {
         disk.write(KEY_FILE, &file).unwrap();
-        Sealer::open(&*disk).unwrap_err().to_string()
+        Sealer::open(&*disk, false).unwrap_err().to_string()
     };
     let mut newer = good.clone();
     newer[MAGIC.len()] = 9;

@@ -8,8 +8,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::super::fixtures::{PATIENCE, Stores, eventually, id, put};
-use super::super::recover::recover_on;
-use super::super::{FileFault, RecoverError, Store, StoreConfig, recover};
+use super::super::{FileFault, RecoverError, Store, StoreConfig, recover, recover_on};
 use crate::model::NodeId;
 
 fn recover_here(stores: &Stores, number: u64) -> super::super::Recovered {

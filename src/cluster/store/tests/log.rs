@@ -12,7 +12,6 @@ use super::super::fixtures::id;
 use super::super::log::{Log, Shared};
 use super::super::log_file::LogFile;
 use super::super::memory_disk::MemoryDisk;
-use super::super::seal::Sealer;
 use super::super::types::{Entry, LogId, LogRef, Vote};
 use super::super::writer::{Pace, Writer};
 
@@ -36,8 +35,7 @@ fn entry(term: u64, index: u64, bytes: usize) -> Entry {
 
 fn open(disk: &MemoryDisk, pace: Pace) -> Log {
     let disk: Arc<MemoryDisk> = Arc::new(disk.clone());
-    let sealer = Arc::new(Sealer::open(&*disk).unwrap());
-    let (file, contents) = LogFile::open(disk, sealer, id(1)).unwrap();
+    let (file, contents) = LogFile::open(disk, id(1)).unwrap();
     let shared = Arc::new(Shared::new(file, contents));
     let writer = Writer::start(shared.clone(), pace).unwrap();
     Log::new(shared, writer)
