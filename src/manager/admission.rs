@@ -167,3 +167,26 @@ fn check_clock(theirs: Timestamp, ours: Timestamp) -> Result<(), AdmissionError>
         direction,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_by_hours_is_named() {
+        let ours = Timestamp::from_nanos(1_900_000_000_000_000_000);
+        let two_hours = Duration::from_secs(7200);
+        let refusal = |theirs| check_clock(theirs, ours).unwrap_err().to_string();
+        assert!(refusal(ours.after(two_hours)).contains("120 minutes ahead of the cluster's"));
+        let behind = check_clock(ours, ours.after(two_hours)).unwrap_err();
+        assert!(
+            behind
+                .to_string()
+                .contains("120 minutes behind the cluster's")
+        );
+        for gap in [Duration::ZERO, CLOCK_TOLERANCE] {
+            assert!(check_clock(ours.after(gap), ours).is_ok());
+            assert!(check_clock(ours, ours.after(gap)).is_ok());
+        }
+    }
+}
