@@ -81,12 +81,12 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 fn on_incoming(hub: &Arc<Hub>, incoming: Incoming) {
-    let source = plain(incoming.remote_address()).ip();
+    let from = plain(incoming.remote_address());
     let proved = incoming.remote_address_validated();
-    let verdict = hub.gate().begin(source, proved, Instant::now());
+    let verdict = hub.gate().begin(from, proved, Instant::now());
     if !matches!(verdict, Verdict::Accept { .. }) {
         hub.counters.turned_away.one();
-        debug!(%source, ?verdict, "handshake turned away");
+        debug!(%from, ?verdict, "handshake turned away");
     }
     match verdict {
         Verdict::Accept { place, evicted } => {

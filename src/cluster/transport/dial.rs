@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use super::codes::CloseCode;
 use super::error::{OpenError, StreamError, was_busy, words};
 use super::hello::{GreetError, HelloProblem, check, greet};
 use super::hints::{Attempts, Hints, Step};
-use super::hub::Hub;
+use super::hub::{Hub, lock};
 use super::limits::GOSSIP_BEFORE_CONNECTION;
 use super::link::Link;
 use crate::identity::{CertificateProblem, PeerIdentity};
@@ -34,7 +34,7 @@ use crate::wire::SERVER_NAME;
 type Outcome = Result<(), OpenError>;
 
 /// How long an attempt gives way to another one that has said hello already.
-const INTRODUCTION: Duration = Duration::from_millis(500);
+const INTRODUCTION: Duration = Duration::from_secs(1);
 
 /// A dial under way and who waits for it.
 #[derive(Debug)]
@@ -230,6 +230,19 @@ impl Failures {
     }
 }
 
+/// What the attempts of one dial share.
+#[derive(Default)]
+struct Round {
+    attempts: std::sync::Mutex<Attempts>,
+    introducing: Mutex<()>,
+}
+
+impl Round {
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        lock(&self.attempts)
+    }
+}
+
 /// Tries every address that `hints` yields until a connection is up, at the latest until `until`.
 pub(super) async fn try_all(
     hub: &Arc<Hub>,
@@ -237,19 +250,18 @@ pub(super) async fn try_all(
     expected: Option<NodeId>,
     until: Instant,
 ) -> Result<Arc<Link>, Failures> {
-    let mut attempts = Attempts::default();
-    let introducing = Mutex::new(());
-    let introducing = &introducing;
+    let round = Round::default();
+    let round = &round;
     let mut running = FuturesUnordered::new();
     let mut failures = Failures::default();
     loop {
         let now = Instant::now();
-        let wake = match attempts.next(&hints(), now) {
+        let step = round.attempts().next(&hints(), now);
+        let wake = match step {
             Step::Try(addr) => {
-                attempts.started(addr, now);
+                round.attempts().started(addr, now);
                 failures.0.entry(addr).or_default();
-                running
-                    .push(async move { (addr, attempt(hub, addr, expected, introducing).await) });
+                running.push(async move { (addr, attempt(hub, addr, expected, round).await) });
                 continue;
             }
             Step::Wait(wake) => wake.unwrap_or(until).min(until),
@@ -262,7 +274,7 @@ pub(super) async fn try_all(
                 Err(error) => {
                     hub.counters.dials_failed.one();
                     debug!(%addr, %error, "attempt failed");
-                    attempts.ended(addr, error.is_settled());
+                    round.attempts().ended(addr, error.is_settled());
                     failures.0.insert(addr, Some(error));
                 }
             },
@@ -281,23 +293,26 @@ async fn attempt(
     hub: &Arc<Hub>,
     addr: SocketAddr,
     expected: Option<NodeId>,
-    introducing: &Mutex<()>,
+    round: &Round,
 ) -> Result<Arc<Link>, AttemptError> {
     let config = hub.client_config();
-    let connecting = {
+    let mut connecting = {
         let endpoint = hub.endpoint().ok_or(AttemptError::Stopped)?;
         hub.counters.dialled.one();
         endpoint
             .connect_with(config, addr, SERVER_NAME)
             .map_err(AttemptError::Connect)?
     };
+    if connecting.handshake_data().await.is_ok() {
+        round.attempts().answered(addr);
+    }
     let conn = connecting.await.map_err(|error| {
         if let Some(node) = expected {
             hub.heed(node, None, &error);
         }
         AttemptError::Handshake(error)
     })?;
-    let _turn = timeout(INTRODUCTION, introducing.lock()).await;
+    let _turn = timeout(INTRODUCTION, round.introducing.lock()).await;
     // From the hello on the peer may use the connection, so it is no longer dropped when the dial is over.
     let introduction = hub.tasks.spawn(introduce(Arc::clone(hub), conn));
     let link = introduction.await.map_err(|_| AttemptError::Stopped)??;

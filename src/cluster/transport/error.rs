@@ -226,7 +226,7 @@ pub(super) fn words(error: &ConnectionError) -> String {
             } else if close.error_code == TransportErrorCode::CONNECTION_REFUSED {
                 "the other side takes no more connections at the moment".to_owned()
             } else if close.error_code == TransportErrorCode::APPLICATION_ERROR {
-                "the other side ended it during the handshake".to_owned()
+                "the other side gave the handshake up: it is busy".to_owned()
             } else {
                 format!("{} {}", close.error_code, shown(&close.reason))
             }
@@ -255,7 +255,9 @@ pub(super) fn is_removal(error: &ConnectionError) -> bool {
 pub(super) fn was_busy(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::ConnectionClosed(close) => {
+            // The latter is what a handshake ends with that gave way to another, or took too long.
             close.error_code == TransportErrorCode::CONNECTION_REFUSED
+                || close.error_code == TransportErrorCode::APPLICATION_ERROR
         }
         ConnectionError::ApplicationClosed(close) => {
             CloseCode::from_wire(close.error_code) == Some(CloseCode::Busy)

@@ -4,7 +4,7 @@
 //! here, one that comes too often is refused, and one that stalls gives way to others in a crowd.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -65,7 +65,9 @@ struct SourceState {
 
 #[derive(Clone, Copy, Debug)]
 struct Running {
+    from: SocketAddr,
     source: IpAddr,
+    proved: bool,
     since: Instant,
 }
 
@@ -107,28 +109,20 @@ impl Gate {
         }
     }
 
-    /// A first packet came from `source`; `proved` when it carries the proof that the source is its sender.
-    pub(super) fn begin(&mut self, source: IpAddr, proved: bool, now: Instant) -> Verdict {
-        let source = source_of(source);
+    /// A first packet came from `from`; `proved` when it carries the proof that this is its sender.
+    ///
+    /// Nodes dial from the port on which they listen, and repeat their dials while nothing is heard. So of handshakes
+    /// from the same port only the first is worth the work, unless it leads nowhere.
+    pub(super) fn begin(&mut self, from: SocketAddr, proved: bool, now: Instant) -> Verdict {
+        let source = source_of(from.ip());
         // Spoofed sources must not use up the quota of the host that they name, nor the table.
         if !proved && (self.running.len() >= self.limits.unproved || self.is_full(source, now)) {
             return Verdict::ProveAddress;
         }
-        let crowded = if self.running_of(source) >= self.limits.per_source {
-            Some((source, Verdict::Refuse))
-        } else if self.running.len() >= self.limits.at_once {
-            self.most_running()
-                .map(|busiest| (busiest, Verdict::Ignore))
-        } else {
-            None
+        let evicted = match self.who_gives_way(from, proved, now) {
+            Ok(evicted) => evicted,
+            Err(no) => return no,
         };
-        let mut evicted = None;
-        if let Some((crowd, no)) = crowded {
-            evicted = self.slowest(crowd, now);
-            if evicted.is_none() {
-                return no;
-            }
-        }
         if !self.takes(source, now) {
             return if proved {
                 Verdict::Refuse
@@ -141,12 +135,48 @@ impl Gate {
         }
         let place = self.next;
         self.next += 1;
-        let since = now;
-        self.running.insert(place, Running { source, since });
+        let running = Running {
+            from,
+            source,
+            proved,
+            since: now,
+        };
+        self.running.insert(place, running);
         if let Some(state) = self.sources.get_mut(&source) {
             state.running += 1;
         }
         Verdict::Accept { place, evicted }
+    }
+
+    /// Which handshake has to end for one from `from`, if any has to; an error when it is not let in.
+    fn who_gives_way(
+        &self,
+        from: SocketAddr,
+        proved: bool,
+        now: Instant,
+    ) -> Result<Option<u64>, Verdict> {
+        let is_slow = |r: &Running| now.saturating_duration_since(r.since) >= SLOW;
+        if let Some((place, same)) = self.running.iter().find(|(_, r)| r.from == from) {
+            return match (same.proved, proved) {
+                // Either may be forged: the one that is not will prove it.
+                (_, false) => Err(Verdict::ProveAddress),
+                (true, true) if !is_slow(same) => Err(Verdict::Ignore),
+                (_, true) => Ok(Some(*place)),
+            };
+        }
+        let source = source_of(from.ip());
+        let (crowd, no) = if self.running_of(source) >= self.limits.per_source {
+            (Some(source), Verdict::Refuse)
+        } else if self.running.len() >= self.limits.at_once {
+            (self.most_running(), Verdict::Ignore)
+        } else {
+            return Ok(None);
+        };
+        let mut oldest = self.running.iter().filter(|(_, r)| Some(r.source) == crowd);
+        match oldest.next() {
+            Some((place, running)) if is_slow(running) => Ok(Some(*place)),
+            Some(_) | None => Err(no),
+        }
     }
 
     fn running_of(&self, source: IpAddr) -> usize {
@@ -157,13 +187,6 @@ impl Gate {
     fn most_running(&self) -> Option<IpAddr> {
         let each = self.running.values().map(|running| running.source);
         each.max_by_key(|source| self.running_of(*source))
-    }
-
-    /// The oldest handshake of a source, if it has taken too long.
-    fn slowest(&self, source: IpAddr, now: Instant) -> Option<u64> {
-        let mut of_source = self.running.iter().filter(|(_, r)| r.source == source);
-        let (place, running) = of_source.next()?;
-        (now.saturating_duration_since(running.since) >= SLOW).then_some(*place)
     }
 
     fn takes(&mut self, source: IpAddr, now: Instant) -> bool {
@@ -205,10 +228,18 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use super::*;
 
     fn source(n: u32) -> IpAddr {
         IpAddr::from(n.to_be_bytes())
+    }
+
+    /// A port of a source that was not named before.
+    fn from(n: u32) -> SocketAddr {
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        SocketAddr::new(source(n), PORT.fetch_add(1, Ordering::Relaxed))
     }
 
     fn gate() -> Gate {
@@ -223,7 +254,7 @@ mod tests {
 
     /// The place that the gate gives, if it gives one and takes none away.
     fn let_in(gate: &mut Gate, n: u32, proved: bool, now: Instant) -> Result<u64, Verdict> {
-        match gate.begin(source(n), proved, now) {
+        match gate.begin(from(n), proved, now) {
             Verdict::Accept {
                 place,
                 evicted: None,
@@ -238,11 +269,33 @@ mod tests {
         let mut gate = gate();
         let first = let_in(&mut gate, 1, false, now).unwrap();
         let_in(&mut gate, 2, false, now).unwrap();
-        assert_eq!(gate.begin(source(3), false, now), Verdict::ProveAddress);
+        assert_eq!(gate.begin(from(3), false, now), Verdict::ProveAddress);
         let third = let_in(&mut gate, 3, true, now).unwrap();
         gate.done(first);
         gate.done(third);
         let_in(&mut gate, 4, false, now).unwrap();
+    }
+
+    #[test]
+    fn of_the_same_port_one_handshake_is_worked_on() {
+        let now = Instant::now();
+        let mut gate = gate();
+        let again = from(1);
+        let Verdict::Accept { place: forged, .. } = gate.begin(again, false, now) else {
+            panic!("there is room");
+        };
+        assert_eq!(gate.begin(again, false, now), Verdict::ProveAddress);
+        let Verdict::Accept { place, evicted } = gate.begin(again, true, now) else {
+            panic!("it has proved to be the sender");
+        };
+        assert_eq!(evicted, Some(forged));
+        assert_eq!(gate.begin(again, true, now), Verdict::Ignore);
+        assert_eq!(gate.begin(again, false, now), Verdict::ProveAddress);
+        let Verdict::Accept { evicted, .. } = gate.begin(again, true, now + SLOW) else {
+            panic!("the other one leads nowhere");
+        };
+        assert_eq!(evicted, Some(place));
+        assert_eq!(gate.running_of(source(1)), 1);
     }
 
     #[test]
@@ -253,9 +306,9 @@ mod tests {
         for _ in 0..3 {
             let_in(&mut gate, 1, true, now).unwrap();
         }
-        assert_eq!(gate.begin(source(1), true, now), Verdict::Refuse);
+        assert_eq!(gate.begin(from(1), true, now), Verdict::Refuse);
         let_in(&mut gate, 2, true, now).unwrap();
-        let Verdict::Accept { evicted, .. } = gate.begin(source(1), true, now + SLOW) else {
+        let Verdict::Accept { evicted, .. } = gate.begin(from(1), true, now + SLOW) else {
             panic!("a slow handshake is to give way");
         };
         assert_eq!(evicted, Some(first));
@@ -271,8 +324,8 @@ mod tests {
         for n in [1, 2, 2, 2, 2, 3, 3, 4] {
             let_in(&mut gate, n, true, now).unwrap();
         }
-        assert_eq!(gate.begin(source(5), true, now), Verdict::Ignore);
-        let Verdict::Accept { evicted, .. } = gate.begin(source(5), true, now + SLOW) else {
+        assert_eq!(gate.begin(from(5), true, now), Verdict::Ignore);
+        let Verdict::Accept { evicted, .. } = gate.begin(from(5), true, now + SLOW) else {
             panic!("a slow handshake is to give way");
         };
         assert_eq!(evicted, Some(1), "the second source's first");
@@ -287,7 +340,7 @@ mod tests {
             let place = let_in(&mut gate, 1, true, now).unwrap();
             gate.done(place);
         }
-        assert_eq!(gate.begin(source(1), true, now), Verdict::Refuse);
+        assert_eq!(gate.begin(from(1), true, now), Verdict::Refuse);
         let later = now + Duration::from_millis(200);
         let_in(&mut gate, 1, true, later).unwrap();
     }
@@ -306,7 +359,7 @@ mod tests {
         let mut gate = gate();
         let begun = std::time::Instant::now();
         for n in 0..200_000 {
-            if let Verdict::Accept { place, .. } = gate.begin(source(n), false, start) {
+            if let Verdict::Accept { place, .. } = gate.begin(from(n), false, start) {
                 gate.done(place);
             }
         }
@@ -330,7 +383,7 @@ mod tests {
             if seed >> 8 & 3 == 0 && !places.is_empty() {
                 gate.done(places.remove(seed as usize % places.len()));
             } else if let Verdict::Accept { place, evicted } =
-                gate.begin(source(seed >> 12 & 7), seed >> 16 & 1 == 1, now)
+                gate.begin(from(seed >> 12 & 7), seed >> 16 & 1 == 1, now)
             {
                 places.retain(|other| Some(*other) != evicted);
                 places.push(place);

@@ -155,6 +155,7 @@ struct Tried {
     times: u32,
     last: Instant,
     settled: bool,
+    answered: bool,
 }
 
 /// The attempts of one dial so far.
@@ -209,7 +210,7 @@ impl Attempts {
 
     fn due(&self, addr: SocketAddr, hints: &Hints, now: Instant) -> Option<Instant> {
         match self.tried.get(&addr) {
-            Some(tried) if tried.settled => None,
+            Some(tried) if tried.settled || tried.answered => None,
             Some(tried) => Some(tried.last + pause_after(tried.times)),
             None => Some(hints.not_before(addr).unwrap_or(now)),
         }
@@ -223,6 +224,7 @@ impl Attempts {
             times: 0,
             last: now,
             settled: false,
+            answered: false,
         });
         tried.times += 1;
         tried.last = now;
@@ -233,6 +235,14 @@ impl Attempts {
         self.running = self.running.saturating_sub(1);
         if let Some(tried) = self.tried.get_mut(&addr) {
             tried.settled |= settled;
+            tried.answered = false;
+        }
+    }
+
+    /// Somebody answers at `addr`: no other attempt is needed while this one goes on.
+    pub(super) fn answered(&mut self, addr: SocketAddr) {
+        if let Some(tried) = self.tried.get_mut(&addr) {
+            tried.answered = true;
         }
     }
 }
@@ -355,6 +365,19 @@ mod tests {
         );
         attempts.ended(addr(2), true);
         assert_eq!(attempts.next(&hints, start), Step::Hopeless);
+    }
+
+    #[test]
+    fn an_address_that_answers_slowly_is_not_dialled_again_meanwhile() {
+        let start = Instant::now();
+        let hints = hints(&[addr(1)]);
+        let mut attempts = Attempts::default();
+        attempts.started(addr(1), start);
+        attempts.answered(addr(1));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(attempts.next(&hints, later), Step::Wait(None));
+        attempts.ended(addr(1), false);
+        assert_eq!(attempts.next(&hints, later), Step::Try(addr(1)));
     }
 
     #[test]

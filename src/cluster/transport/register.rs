@@ -106,6 +106,10 @@ impl Hub {
         warn!(peer = %node, older = %older.addr(), newer = %newer.addr(),
             "two machines run with the same data directory; the newer one is refused");
         self.prefer(&older);
+        self.with_hints(node, |hints| {
+            hints.seen(older.addr());
+            hints.failed(newer.addr(), Instant::now());
+        });
         let instance = newer.facts.instance;
         newer.close(CloseCode::Twin, &HelloProblem::OurTwin(node).to_string());
         self.say(PeerEvent::Twin { node, instance });

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
@@ -107,11 +107,9 @@ impl Port {
             .take();
     }
 
-    fn socket(&self) -> Option<Arc<dyn AsyncUdpSocket>> {
-        self.socket
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Holds off [`Self::release`] while it lives, so that the port is free when that returns.
+    fn socket(&self) -> RwLockReadGuard<'_, Option<Arc<dyn AsyncUdpSocket>>> {
+        self.socket.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count_received(&self, datagrams: &[u8], stride: usize) {
@@ -160,7 +158,8 @@ impl AsyncUdpSocket for Port {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(socket) = self.socket() else {
+        let socket = self.socket();
+        let Some(socket) = socket.as_ref() else {
             return Ok(());
         };
         let sent = socket.try_send(transmit);
@@ -187,7 +186,8 @@ impl AsyncUdpSocket for Port {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let Some(socket) = self.socket() else {
+        let socket = self.socket();
+        let Some(socket) = socket.as_ref() else {
             return Poll::Pending;
         };
         let received = ready!(socket.poll_recv(cx, bufs, meta));
@@ -206,7 +206,8 @@ impl AsyncUdpSocket for Port {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.socket().map_or(1, |s| s.max_transmit_segments())
+        let socket = self.socket();
+        socket.as_ref().map_or(1, |s| s.max_transmit_segments())
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -238,7 +239,8 @@ impl UdpPoller for Room {
             if !room.port.full.load(Ordering::Acquire) {
                 return Poll::Ready(Ok(()));
             }
-            room.waiting = room.port.socket().map(AsyncUdpSocket::create_io_poller);
+            let socket = room.port.socket().clone();
+            room.waiting = socket.map(AsyncUdpSocket::create_io_poller);
         }
         let Some(waiting) = &mut room.waiting else {
             return Poll::Ready(Ok(()));

@@ -4,6 +4,7 @@
 //! other end. Tests wait on conditions with a deadline, never for a fixed time.
 
 mod bench;
+mod crowd;
 mod doors;
 mod faults;
 mod life;
@@ -13,7 +14,7 @@ mod restart;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,13 +87,13 @@ impl House {
         self.removed.lock().unwrap().insert(node);
     }
 
-    /// A node on a free port, whose rooms answer.
+    /// A node whose rooms answer.
     fn node(&self) -> Node {
-        self.node_with(NodeKey::generate().unwrap(), loopback(0), Tuning::default())
+        self.tuned(Tuning::default())
     }
 
     fn tuned(&self, tuning: Tuning) -> Node {
-        self.node_with(NodeKey::generate().unwrap(), loopback(0), tuning)
+        self.node_with(NodeKey::generate().unwrap(), own_address(), tuning)
     }
 
     /// A pair of nodes of which the first has the smaller ID, each knowing where the other is.
@@ -148,6 +149,15 @@ impl House {
             _stop: stop.drop_guard(),
         })
     }
+}
+
+/// An address of its own for a node, so that its port is still free when it returns from the dead: no other test and
+/// no outgoing socket is given it meanwhile.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let [_, _, high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let port = u16::try_from(std::process::id() % 10_000).unwrap() + 20_000;
+    SocketAddr::from(([127, 100, high, low], port))
 }
 
 fn loopback(port: u16) -> SocketAddr {
