@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::PeerEvent;
 use super::codes::CloseCode;
 use super::connection;
+use super::dial::REMOVED_WORDS;
 use super::error::{is_removal, words};
 use super::hello::{GreetError, HelloProblem, greet};
 use super::hub::{Hub, lock};
@@ -67,6 +68,11 @@ impl Hub {
         ));
         self.settle(&link, arrival);
         self.end_dial(peer.node);
+        if self.is_removed(peer.node) {
+            // Removed since the handshake: whoever dropped the peer may not have seen this connection.
+            link.close(CloseCode::Removed, REMOVED_WORDS);
+            self.departed(&link, Loss::Wanted);
+        }
         link
     }
 
@@ -94,11 +100,11 @@ impl Hub {
         let node = newer.peer.node;
         let mut alive = None;
         for link in older {
-            if alive.is_none() && self.answers(&link, TWIN_ANSWER).await {
+            if self.answers(&link, TWIN_ANSWER).await {
                 alive = Some(link);
-            } else {
-                link.close(CloseCode::Dropped, "another process took this node's place");
+                break;
             }
+            link.close(CloseCode::Dropped, "another process took this node's place");
         }
         let Some(older) = alive else {
             return;

@@ -16,7 +16,6 @@ use super::super::stream::write_body;
 use super::super::{CallError, OpenError, StreamCode, StreamError};
 use super::*;
 use crate::identity::client_tls;
-use crate::testing::let_pass;
 use crate::wire::hello::Hello;
 use crate::wire::{ALPN_JOIN, ALPN_PEER, SERVER_NAME, encode};
 
@@ -481,8 +480,10 @@ async fn a_connection_without_a_free_stream_is_not_taken_for_dead() {
     }
     assert!(all.len() > 90, "{}", all.len());
     // Several rounds of keep-alive questions, none of which finds a stream.
-    let_pass(tuning.answer * 4).await;
-    assert!(link.conn.close_reason().is_none());
+    holds_for(tuning.answer * 4, "the connection is kept", || {
+        link.conn.close_reason().is_none()
+    })
+    .await;
     assert!(a.transport.hub.answers(&link, tuning.answer).await);
     all.clear();
     a.reaches(&b).await;

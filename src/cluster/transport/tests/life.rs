@@ -2,7 +2,7 @@
 
 use super::super::{Loss, OpenError, StreamError};
 use super::*;
-use crate::testing::let_pass;
+use tokio::time::interval;
 
 fn quick() -> Tuning {
     Tuning {
@@ -42,7 +42,7 @@ async fn an_open_stream_keeps_its_connection_however_quiet() {
     let _: String = session.read_frame().await.unwrap();
     // Split, one half dropped: the other alone keeps it.
     let (mut reader, mut writer) = session.split();
-    let_pass(quick().unused * 5).await;
+    holds_for(quick().unused * 5, "it is kept", || a.connections() == 1).await;
     writer.write_frame(&"still there").await.unwrap();
     let back: String = within("a frame", reader.read_frame()).await.unwrap();
     assert_eq!(back, "still there");
@@ -62,10 +62,11 @@ async fn gossip_is_use() {
     let house = House::new(1);
     let (a, b) = house.pair_tuned(quick());
     let begun = Instant::now();
+    let mut tick = interval(Duration::from_millis(50));
     while begun.elapsed() < quick().unused * 4 {
+        tick.tick().await;
         a.transport.gossip(b.id, Bytes::from_static(b"still here"));
         b.transport.gossip(a.id, Bytes::from_static(b"me too"));
-        let_pass(Duration::from_millis(50)).await;
     }
     let dialled = a.transport.stats().dialled + b.transport.stats().dialled;
     assert!(dialled <= 2, "{dialled}");
@@ -80,8 +81,10 @@ async fn the_default_times_keep_an_idle_connection_for_a_while() {
     let house = House::new(1);
     let (a, b) = house.pair();
     a.reaches(&b).await;
-    let_pass(Duration::from_secs(2)).await;
-    assert_eq!((a.connections(), b.connections()), (1, 1));
+    holds_for(Duration::from_secs(2), "one connection", || {
+        a.connections() == 1 && b.connections() == 1
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

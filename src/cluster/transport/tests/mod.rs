@@ -284,6 +284,15 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Watches that `condition` holds all the time.
+async fn holds_for(span: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        assert!(condition(), "no longer: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Waits for an event.
 async fn event(
     events: &mut tokio::sync::broadcast::Receiver<PeerEvent>,

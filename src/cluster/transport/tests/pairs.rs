@@ -4,7 +4,6 @@ use futures_util::future::join_all;
 
 use super::super::OpenError;
 use super::*;
-use crate::testing::let_pass;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_answered_and_the_connection_is_kept() {
@@ -71,7 +70,8 @@ async fn many_calls_after_a_pause_ask_once_and_do_not_dial() {
     };
     let (a, b) = house.pair_tuned(tuning);
     a.reaches(&b).await;
-    let_pass(Duration::from_millis(100)).await;
+    let link = a.transport.hub.used(b.id).unwrap();
+    until("it is silent", || link.silent_for() > tuning.fresh).await;
     within("100 calls", join_all((0..100).map(|_| a.reaches(&b)))).await;
     assert_eq!(a.transport.stats().dialled, 1);
 }
@@ -138,8 +138,10 @@ async fn of_two_connections_both_sides_use_the_one_that_the_smaller_dialled() {
     send.write_all(&[StreamKind::Api as u8, b'x'])
         .await
         .unwrap();
-    let_pass(Duration::from_secs(1)).await;
-    assert_eq!(large.connections(), 2);
+    holds_for(tuning.spare * 5, "both are kept", || {
+        large.connections() == 2
+    })
+    .await;
     send.finish().unwrap();
     assert_eq!(within("the rest", recv.read_to_end(9)).await.unwrap(), b"x");
     drop(in_use);
