@@ -177,14 +177,17 @@ impl Hub {
     }
 
     /// A peer's last word may concern this whole node: that another process has its identity, or that it was removed.
-    /// `standing` is that of the peer's certificate, where the handshake has shown it.
+    /// `standing` is that of the peer's certificate, where the handshake has shown it. The owner may stop the node for
+    /// it, so a plain worker's word on the first, which cannot be checked, is only logged.
     pub(super) fn heed(&self, by: NodeId, standing: Option<Standing>, error: &ConnectionError) {
         let code = match error {
             ConnectionError::ApplicationClosed(close) => CloseCode::from_wire(close.error_code),
             _ => None,
         };
         if code == Some(CloseCode::Twin) {
-            warn!(why = words(error), "refused by a peer");
+            warn!(peer = %by, why = words(error), "refused by a peer");
+        }
+        if code == Some(CloseCode::Twin) && standing == Some(Standing::Eligible) {
             self.say(PeerEvent::Twin {
                 node: self.own,
                 instance: self.instance,

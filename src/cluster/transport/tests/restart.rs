@@ -267,6 +267,49 @@ async fn of_two_processes_with_one_identity_the_older_goes_on_and_everybody_is_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plain_worker_cannot_talk_a_node_out_of_its_identity() {
+    let house = House::new(1);
+    let (a, worker) = house.pair();
+    worker.reaches(&a).await;
+    let plain = house.credentials_as(&worker.key, Standing::Worker);
+    worker.credentials.send_replace(plain);
+    until("it shows its new certificate", || {
+        worker.transport.connected(a.id).is_none()
+    })
+    .await;
+    a.transport.drop_peer(worker.id, "for a fresh start");
+    until("both have noticed", || {
+        a.connections() + worker.connections() == 0
+    })
+    .await;
+    let mut events = a.transport.events();
+    let spoken_by = async |liar: &Node| {
+        liar.reaches(&a).await;
+        let link = liar.transport.hub.used(a.id).unwrap();
+        link.close(super::super::codes::CloseCode::Twin, "you are a copy");
+        until("A has noticed", || a.connections() == 0).await;
+    };
+    spoken_by(&worker).await;
+    let peer = house.node();
+    peer.knows(&a);
+    spoken_by(&peer).await;
+    let lost = |of: NodeId| move |event: &PeerEvent| matches!(event, PeerEvent::Lost { node, .. } if *node == of);
+    let mut before = Vec::new();
+    event(&mut events, |event| {
+        before.push(event.clone());
+        lost(worker.id)(event)
+    })
+    .await;
+    assert!(
+        !before
+            .iter()
+            .any(|event| matches!(event, PeerEvent::Twin { .. }))
+    );
+    let twin = event(&mut events, |event| matches!(event, PeerEvent::Twin { .. })).await;
+    assert!(matches!(twin, PeerEvent::Twin { node, .. } if node == a.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_meets_its_original_is_refused_in_words() {
     let house = House::new(1);
     let original = house.node();
