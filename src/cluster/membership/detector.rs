@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::interval::Pace;
+use super::interval::{Pace, SMALL};
 use super::peers::Liveness;
 use crate::model::NodeId;
 
@@ -207,7 +207,7 @@ impl Detector {
 
     fn seen(&mut self, node: NodeId, generation: u64, heartbeat: u64, patience: Option<Duration>) {
         let (clock, proof_after) = (self.clock, self.pace.round);
-        let on_sight = self.pace.close;
+        let on_sight = self.pace.probe_on_sight && self.peers.len() < SMALL;
         let Some(peer) = self.peers.get_mut(&node) else {
             let peer = Peer::unproven(generation, heartbeat, clock);
             self.peers.insert(node, peer);
@@ -251,7 +251,9 @@ impl Detector {
                 Some(_) => {}
                 None => {
                     *first = Some(clock);
-                    self.probe(node);
+                    if on_sight || matches!(peer.state, State::Dead(_)) {
+                        self.probe(node);
+                    }
                 }
             },
         }

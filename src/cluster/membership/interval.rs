@@ -13,8 +13,13 @@ use chitchat::FailureDetectorConfig;
 /// restart and are in it twice for a while.
 pub const MAX_MEMBERS: usize = 2_000;
 
-/// Clusters up to this size are watched closely: every node probes every other when in doubt.
-const SMALL: usize = 64;
+/// In clusters up to this size all probe a member that one of them doubts.
+const CLOSE: usize = 64;
+
+/// In clusters up to this size all probe a member at first sight. In a larger one that would be as many handshakes at
+/// once for a newcomer, and for all of them when a whole cluster starts; there, members see it gossip before they
+/// believe it, for a few rounds.
+pub(super) const SMALL: usize = 16;
 
 /// chitchat's own clock: it forgets members long dead and tends its phi windows this often. It is not
 /// the gossip interval, because it cannot be changed while it runs; see [`Pace::round`].
@@ -43,8 +48,9 @@ pub struct Pace {
     pub dead_after: Duration,
     /// How long a probe must have gone without an answer before its member is dead.
     pub probe_for: Duration,
-    /// Whether all members watch each other closely: one that was only heard of is probed at once, and one that
-    /// a member doubts is probed by all.
+    /// Whether a member that was only heard of is probed at once, rather than watched.
+    pub probe_on_sight: bool,
+    /// Whether a member that another doubts is probed.
     pub close: bool,
 }
 
@@ -71,7 +77,30 @@ pub fn pace(members: usize) -> Pace {
         answer_due: scaled(250),
         dead_after: scaled(1_250),
         probe_for: scaled(1_250).min(Duration::from_secs(3)),
-        close: members <= SMALL,
+        probe_on_sight: members <= SMALL,
+        close: members <= CLOSE,
+    }
+}
+
+/// How late this process gets its turns, of late.
+///
+/// Where all is late, answers are too, on this machine and often on its neighbours, which share it: then a node begins
+/// fewer exchanges and waits longer for answers, rather than add probes and handshakes to what is too much already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lag(Duration);
+
+/// No single turn counts as later than this: a process that was stopped for long is not slow for it.
+const MAX_LAG: Duration = Duration::from_millis(250);
+
+impl Lag {
+    /// A turn came this much too late.
+    pub(super) fn observe(&mut self, late: Duration) {
+        self.0 = late.min(MAX_LAG).max(self.0 * 7 / 8);
+    }
+
+    /// What to add to a time in which others should act: at most a second.
+    pub(super) fn allowance(self) -> Duration {
+        self.0 * 4
     }
 }
 
@@ -100,6 +129,20 @@ mod tests {
         assert_eq!(pace(500).round, Duration::from_secs(2));
         assert_eq!(pace(1_000).round, Duration::from_secs(3));
         assert_eq!(pace(usize::MAX).round, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn lateness_is_allowed_for_and_forgotten() {
+        let mut lag = Lag::default();
+        assert_eq!(lag.allowance(), Duration::ZERO);
+        lag.observe(Duration::from_millis(50));
+        assert_eq!(lag.allowance(), Duration::from_millis(200));
+        lag.observe(Duration::from_secs(3_600));
+        assert_eq!(lag.allowance(), Duration::from_secs(1));
+        for _ in 0..40 {
+            lag.observe(Duration::ZERO);
+        }
+        assert!(lag.allowance() < Duration::from_millis(10));
     }
 
     #[test]

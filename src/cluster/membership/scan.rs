@@ -40,7 +40,7 @@ impl<P: Probe> Gossip<P> {
         let mut met = std::mem::take(&mut slips.met);
         met.retain(|node| *node != self.me && !self.forgotten.contains(node));
         self.note_pushes(&mut slips, now);
-        let due = self.pace.answer_due;
+        let due = self.answer_due();
         let unanswered: Vec<NodeId> = slips
             .asked
             .extract_if(.., |_, at| now.duration_since(*at) >= due)

@@ -19,7 +19,7 @@ use super::book::Book;
 use super::desk::Desk;
 use super::detector::{Detector, Effect, Event};
 use super::doubts::Doubts;
-use super::interval::{Pace, pace};
+use super::interval::{Lag, Pace, pace};
 use super::peers::Liveness;
 use super::rounds::{Candidates, Rounds, relays};
 use super::twin::TwinWatch;
@@ -48,6 +48,7 @@ pub(super) struct Gossip<P> {
     rounds: Rounds,
     pub(super) twin: TwinWatch,
     pub(super) pace: Pace,
+    pub(super) lag: Lag,
     pub(super) book: Book,
     pub(super) live: BTreeSet<NodeId>,
     pub(super) dead: BTreeSet<NodeId>,
@@ -90,6 +91,7 @@ impl<P: Probe> Gossip<P> {
             rounds: Rounds::default(),
             twin: TwinWatch::new(config.generation, now),
             pace,
+            lag: Lag::default(),
             book,
             live: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -126,7 +128,9 @@ impl<P: Probe> Gossip<P> {
                 () = news.notified() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
-            self.turn(Instant::now()).await;
+            let now = Instant::now();
+            self.lag.observe(now.saturating_duration_since(wake));
+            self.turn(now).await;
         }
         self.probes.abort_all();
         if tokio::time::timeout(SHUTDOWN_DEADLINE, self.handle.shutdown())
@@ -166,11 +170,16 @@ impl<P: Probe> Gossip<P> {
         pushes.fold(self.next_scan.min(self.next_round), Instant::min)
     }
 
+    /// How long a member may take to answer in an exchange before it is in doubt.
+    pub(super) fn answer_due(&self) -> Duration {
+        self.pace.answer_due + self.lag.allowance()
+    }
+
     /// When something may have become due without news.
     fn next_look(&self, now: Instant) -> Instant {
         let tick = self.detector.poll_timeout().map(|(at, _why)| at);
         let asked = self.desk.slips().asked.values().min().copied();
-        let due = asked.map(|at| at + self.pace.answer_due);
+        let due = asked.map(|at| at + self.answer_due());
         let next = tick
             .into_iter()
             .chain(due)
@@ -236,7 +245,7 @@ impl<P: Probe> Gossip<P> {
             let candidates = self.candidates(now);
             partners.extend(self.rounds.choose(&candidates, &self.pace, &mut self.rng));
             let jitter = self.rng.random_range(0.9..1.1);
-            self.next_round = now + self.pace.round.mul_f64(jitter);
+            self.next_round = now + self.pace.round.mul_f64(jitter) + self.lag.allowance();
         }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| now >= due);
         if is_due(self.push_due) {

@@ -306,6 +306,12 @@ fn probes_under_way_are_bounded_and_all_have_their_turn() {
     for node in 0..200 {
         bed.seen(1000 + node, 1, 1);
     }
+    assert_eq!(
+        bed.pending.len(),
+        SMALL,
+        "no more than these at first sight"
+    );
+    bed.quiet(600);
     assert_eq!(bed.pending.len(), MAX_PROBES);
     let mut judged = 0;
     for _ in 0..10 {
