@@ -88,7 +88,7 @@ impl Carrier for OverQuic {
         };
         let credentials = Arc::new(self.credentials(&key)?);
         let config = TransportConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: SocketAddr::from((host(index), 0)),
             instance: generation << 32 | index as u64,
             advertise: Vec::new(),
         };
@@ -135,6 +135,11 @@ impl Drop for OverQuic {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Each node has an address of its own, as each would have: handshakes are limited by source.
+fn host(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 1, (index / 250) as u8, (index % 250) as u8 + 1)
 }
 
 fn sent(transport: &Transport) -> Traffic {
