@@ -39,4 +39,6 @@ need_rust() {
   have cargo || { [ -r "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"; } || true
   have cargo || die "cargo is missing: install Rust by https://rustup.rs, then run this again"
   provide cc gcc libc6-dev || die "a C compiler is missing: apt-get install gcc libc6-dev"
+  # containerd's interface is made from its description when the crate is built.
+  [ -n "${PROTOC:-}" ] || provide protoc protobuf-compiler || die "protoc is missing: apt-get install protobuf-compiler"
 }

@@ -112,6 +112,16 @@ id_type! {
     ClusterId
 }
 
+id_type! {
+    /// A service: random, given by the leader that accepted it.
+    ServiceId
+}
+
+id_type! {
+    /// A task: random, given by the leader that made it.
+    TaskId
+}
+
 impl NodeId {
     /// The address that stands for this node in gossip.
     ///

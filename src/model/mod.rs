@@ -3,23 +3,49 @@
 //! Values only: no clock, no socket, no disk, no tokio. What is here is stored and sent, so a field
 //! is added with `#[serde(default)]` and never changes its meaning.
 
+/// Stores and sends a type by its text, [`Display`](std::fmt::Display) and [`FromStr`](std::str::FromStr).
+macro_rules! as_text {
+    ($name:ident) => {
+        impl ::serde::Serialize for $name {
+            fn serialize<S: ::serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = ::std::borrow::Cow::<'de, str>::deserialize(from)?;
+                text.parse().map_err(::serde::de::Error::custom)
+            }
+        }
+    };
+}
+use as_text;
+
 pub mod address;
 pub mod change;
 pub mod cluster;
+pub mod container;
 pub mod facts;
 pub mod id;
+pub mod image;
+pub mod limits;
 pub mod node;
+pub mod task;
 pub mod time;
 
 pub use address::{AddressSpec, HostSpec};
 pub use change::{Change, Expect, Proposal, Rejection};
 pub use cluster::{Cluster, ClusterSpec, JoinKind, JoinSecrets, RootCa, RootRotation};
+pub use container::{ContainerConfig, ContainerId};
 pub use facts::NodeFacts;
-pub use id::{ClusterId, NodeId};
+pub use id::{ClusterId, NodeId, ServiceId, TaskId};
+pub use image::{Digest, ImageConfig};
 pub use node::{
     Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform, Resources,
     Role, Standing,
 };
+pub use task::{Slot, TaskState, TaskStatus};
 pub use time::Timestamp;
 
 use serde::{Deserialize, Serialize};
