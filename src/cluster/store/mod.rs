@@ -22,6 +22,7 @@
 //! | `log_file` `log_fields` `mark` `disk` `seal` `fault` | files, and what can be wrong with them |
 //! | `machine` `snapshot` | the state in memory and on disk |
 //! | `network` `serve` | asking other replicas, answering them |
+//! | `ticks` | when raft has to look at its clock |
 //! | `client` `change` `leadership` | what the rest of the node asks and sees |
 //! | `open` `recover` | the beginning, and a new beginning after a lost quorum |
 
@@ -46,6 +47,7 @@ mod seal;
 mod serve;
 mod snapshot;
 mod state;
+mod ticks;
 mod types;
 mod writer;
 
@@ -66,6 +68,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -139,6 +142,8 @@ struct Running {
     raft: Raft,
     log: Log,
     shared: Arc<Shared>,
+    /// When this replica last agreed to what a leader sent.
+    heard: watch::Sender<Option<Instant>>,
     /// Ends what was spawned for this instance.
     stop: CancellationToken,
 }

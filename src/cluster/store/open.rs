@@ -21,7 +21,7 @@ use super::snapshot::Snapshots;
 use super::state::State;
 use super::types::Raft;
 use super::writer::{Pace, Writer};
-use super::{EVENTS, Inner, Running, Stopped, Store};
+use super::{EVENTS, Inner, Running, Stopped, Store, ticks};
 
 /// Why a replica cannot be opened. Its files are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -223,9 +223,15 @@ impl Inner {
             raft,
             log,
             shared,
+            heard: watch::Sender::default(),
             stop,
         };
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running.clone());
+        self.tasks.spawn(ticks::govern(
+            running.clone(),
+            self.config.node,
+            self.config.timings,
+        ));
         self.tasks.spawn(leadership::observe(self.clone(), running));
         Ok(())
     }

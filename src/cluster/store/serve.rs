@@ -8,7 +8,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
+use openraft::raft::AppendEntriesResponse;
+use tokio::time::{Instant, timeout};
 
 use super::log::Shared;
 use super::log_file::{LogFile, Write};
@@ -95,6 +96,9 @@ impl Inner {
             Ask::Append(append) => {
                 let response = running.raft.append_entries(append.into_openraft()?).await;
                 let response = response.map_err(|error| self.stopped_by(error))?;
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    running.heard.send_replace(Some(Instant::now()));
+                }
                 Ok(Answer::Append(Appended::of(response)))
             }
             Ask::Vote(candidacy) => {
