@@ -69,6 +69,8 @@ pub enum Event {
     Suspected {
         /// Whom.
         node: NodeId,
+        /// How long it has left an exchange unanswered.
+        unanswered: Duration,
     },
     /// The member is no member any more.
     Forgotten {
@@ -166,7 +168,7 @@ impl Detector {
             } => self.seen(node, generation, heartbeat, patience),
             Event::Heard { node } => self.alive(node),
             Event::Probed { node, answered } => self.probed(node, answered),
-            Event::Suspected { node } => self.suspected(node),
+            Event::Suspected { node, unanswered } => self.suspected(node, unanswered),
             Event::Forgotten { node } => self.forgotten(node),
             Event::Tick => self.tick(),
         }
@@ -259,12 +261,22 @@ impl Detector {
         }
     }
 
-    fn suspected(&mut self, node: NodeId) {
+    fn suspected(&mut self, node: NodeId, unanswered: Duration) {
+        let (clock, due) = (self.clock, self.pace.answer_due);
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        if peer.state != State::Alive {
+            return;
+        }
+        peer.state = State::Doubted(clock);
+        self.probe(node);
+        // Who was asked by now has been silent since the exchange began. More than what is usual until it counts as
+        // unanswered is time in which this process itself had no turn.
         if let Some(peer) = self.peers.get_mut(&node)
-            && peer.state == State::Alive
+            && peer.probing.since == Some(clock)
         {
-            peer.state = State::Doubted(self.clock);
-            self.probe(node);
+            peer.probing.since = Some(clock.saturating_sub(unanswered.min(due)));
         }
     }
 

@@ -41,10 +41,9 @@ impl<P: Probe> Gossip<P> {
         met.retain(|node| *node != self.me && !self.forgotten.contains(node));
         self.note_pushes(&mut slips, now);
         let due = self.answer_due();
-        let unanswered: Vec<NodeId> = slips
+        let unanswered: Vec<(NodeId, Instant)> = slips
             .asked
             .extract_if(.., |_, at| now.duration_since(*at) >= due)
-            .map(|(node, _)| node)
             .collect();
         let spoke = std::mem::take(&mut slips.spoke);
         let heard: BTreeSet<NodeId> = slips
@@ -57,8 +56,10 @@ impl<P: Probe> Gossip<P> {
             .collect();
         drop(slips);
 
-        for node in unanswered {
-            self.detector.handle(Event::Suspected { node }, now);
+        for (node, at) in unanswered {
+            let unanswered = now.duration_since(at);
+            self.detector
+                .handle(Event::Suspected { node, unanswered }, now);
         }
         for node in heard {
             self.detector.handle(Event::Heard { node }, now);
@@ -80,7 +81,7 @@ impl<P: Probe> Gossip<P> {
         }
         if !slips.pass_on.is_empty() {
             self.to_relay.append(&mut slips.pass_on);
-            let due = now.max(self.last_push + self.pace.round / 2);
+            let due = now.max(self.last_push + self.pace.relay_gap);
             self.relay_due.get_or_insert(due);
         }
     }
@@ -146,7 +147,10 @@ impl<P: Probe> Gossip<P> {
         if self.pace.close {
             let doubts = facts::doubts(state.get(facts::DOUBTS));
             for node in self.doubts.told(node, doubts) {
-                self.detector.handle(Event::Suspected { node }, now);
+                // Its own exchange has been without an answer for longer than this when a member says so.
+                let unanswered = self.pace.answer_due;
+                self.detector
+                    .handle(Event::Suspected { node, unanswered }, now);
             }
         }
     }

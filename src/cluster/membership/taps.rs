@@ -31,6 +31,9 @@ use super::guard::Guard;
 use crate::model::NodeId;
 use crate::wire::limits;
 
+/// How chitchat 0.13 writes an acknowledgement without any news: magic number, version, kind, and no block.
+const EMPTY_ACK: [u8; 5] = [0x53, 0xb0, 1, 2, 0];
+
 /// The loopback delivers at once; a message that takes longer is lost.
 const LOOPBACK_DEADLINE: Duration = Duration::from_millis(100);
 
@@ -179,7 +182,10 @@ impl<L: GossipLink> TapSocket<L> {
         self.inner.send(self.outward.addr, envelope).await?;
         let bytes = self.outward_bytes().await?;
         let len = bytes.len();
-        self.parts.link.send(to, bytes);
+        // The third message of an exchange that had nothing to tell: no receiver does anything with it.
+        if bytes != EMPTY_ACK.as_slice() {
+            self.parts.link.send(to, bytes);
+        }
         Ok(len)
     }
 
