@@ -105,7 +105,7 @@ fn join_and_leave(fleet: &mut Fleet, host: usize, token: &str) -> Result<Joined,
         .map_err(|error| format!("no process ID: {error}"))?;
     let mut command = Command::new(bed::program());
     let socket = fleet.bed.socket(host);
-    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    command.env("SKEIN_HOST", format!("unix://{}", socket.display()));
     let before = machine::cpu_of(pid);
     let (node, mut joined) = fleet.runtime.block_on(join(fleet, host, command, token))?;
     joined.cpu = machine::cpu_of(pid) - before;
@@ -132,7 +132,7 @@ fn join_bare(fleet: &Fleet, host: usize, token: &str) -> Result<Joined, String> 
             "--",
         ])
         .arg(bed::program())
-        .env_remove("DOCKER_HOST");
+        .env_remove("SKEIN_HOST");
     let mut arguments = vec![token.to_owned(), "--data-root".into()];
     arguments.push(folder.join("bare").display().to_string());
     let run = join_by(fleet, host, command, &arguments);
@@ -189,10 +189,12 @@ async fn join_by(
     let what = format!("host {host} is Ready after its join");
     let ready = watch::eventually(DEADLINE, LOOK_EVERY, &what, look);
     let (back, ready) = tokio::join!(back, ready);
+    // Why the command failed says more than that nobody came.
+    let back = back?;
     let (node, ready) = ready?;
     let joined = Joined {
         ready,
-        back: back?,
+        back,
         cpu: Duration::ZERO,
     };
     Ok((node, joined))
