@@ -46,8 +46,8 @@ impl Operator {
         };
         match self.dice.below(12) {
             0..=2 => self.let_in(&entry).await,
-            3..=6 => self.set_role(&entry, machine.id).await,
-            7 if members.len() > MEMBERS.0 => self.remove(&entry, &machine).await,
+            3..=5 => self.set_role(&entry, machine.id).await,
+            6..=7 if members.len() > MEMBERS.0 => self.remove(&entry, &machine).await,
             8 if members.len() > MEMBERS.0 => self.leave(&machine).await,
             9 => self.hand_on().await,
             10 => self.rotate(&entry).await,
@@ -68,6 +68,9 @@ impl Operator {
         if self.world.members().len() >= MEMBERS.1 {
             return;
         }
+        if self.dice.chance(0.5) && self.come_back(entry).await {
+            return;
+        }
         let stranger = |machine: &&Arc<Machine>| machine.out() == Some(Out::Stranger);
         let Some(machine) = self.world.machines.iter().find(stranger).cloned() else {
             return;
@@ -78,6 +81,18 @@ impl Operator {
             _ => JoinKind::Peer,
         };
         self.world.join(&machine, kind, entry.life.node).await;
+    }
+
+    /// A machine that was told to go asks to be let in with the key that it has. False when there is none.
+    async fn come_back(&self, entry: &Arc<Node>) -> bool {
+        let gone = |machine: &&Arc<Machine>| machine.out() == Some(Out::Expelled);
+        let gone: Vec<_> = self.world.machines.iter().filter(gone).cloned().collect();
+        let Some(machine) = self.dice.pick(&gone) else {
+            return false;
+        };
+        let door = entry.life.node;
+        self.world.join(&machine, JoinKind::Peer, door).await;
+        true
     }
 
     /// Has the leader do `order` and writes it down as `ask`.
