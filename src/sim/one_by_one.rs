@@ -61,6 +61,10 @@ async fn die_out(world: &Arc<World>, seed: u64) -> Result<(), String> {
         let took = converge::until_written(world, WRITES_AGAIN).await;
         took.map_err(|why| format!("{} of them live: {why}", order.len()))?;
         sleep(APART).await;
+        let alive = world.network.up().len();
+        if alive != order.len() {
+            return Err(format!("{alive} nodes live, and {} should", order.len()));
+        }
     }
     Ok(())
 }

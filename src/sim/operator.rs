@@ -83,16 +83,30 @@ impl Operator {
         self.world.join(&machine, kind, entry.life.node).await;
     }
 
+    /// Machines that were told to go.
+    fn expelled(&self) -> Vec<Arc<Machine>> {
+        let gone = |machine: &&Arc<Machine>| machine.out() == Some(Out::Expelled);
+        self.world.machines.iter().filter(gone).cloned().collect()
+    }
+
     /// A machine that was told to go asks to be let in with the key that it has. False when there is none.
     async fn come_back(&self, entry: &Arc<Node>) -> bool {
-        let gone = |machine: &&Arc<Machine>| machine.out() == Some(Out::Expelled);
-        let gone: Vec<_> = self.world.machines.iter().filter(gone).cloned().collect();
-        let Some(machine) = self.dice.pick(&gone) else {
+        let Some(machine) = self.dice.pick(&self.expelled()) else {
             return false;
         };
         let door = entry.life.node;
         self.world.join(&machine, JoinKind::Peer, door).await;
         true
+    }
+
+    /// Every machine that was told to go asks to be let in once more.
+    pub(super) async fn have_all_knock(&self) {
+        for machine in self.expelled() {
+            if let Some(entry) = self.door(&self.world.network.up()) {
+                let door = entry.life.node;
+                self.world.join(&machine, JoinKind::Peer, door).await;
+            }
+        }
     }
 
     /// Has the leader do `order` and writes it down as `ask`.

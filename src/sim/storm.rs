@@ -71,7 +71,7 @@ async fn suffer(world: &Arc<World>, seed: u64) -> Result<(), String> {
             Duration::from_secs(STORM_SECS.1),
         );
     if busy {
-        let pauses = Dice::new(seed, "operator's pauses");
+        let (pauses, operator) = (Dice::new(seed, "operator's pauses"), operator.clone());
         world.run(async move {
             while Instant::now() < end {
                 sleep(pauses.millis(200, 5000)).await;
@@ -83,5 +83,7 @@ async fn suffer(world: &Arc<World>, seed: u64) -> Result<(), String> {
     faults.heal().await;
     converge::until_written(world, WRITES_AGAIN).await?;
     converge::until_settled(world, RESTS_AGAIN).await?;
-    converge::write_everywhere(world).await
+    converge::write_everywhere(world).await?;
+    operator.have_all_knock().await;
+    Ok(())
 }

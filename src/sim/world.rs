@@ -247,38 +247,46 @@ impl World {
             Ok(why) => why.clone(),
             Err(_) => return,
         };
+        let farewell = match why {
+            Some(End::Expelled) => Farewell::Leaving,
+            Some(End::Broken(_) | End::StandingChanged | End::Twin) | None => Farewell::Restarting,
+        };
+        if !self.halt(machine, node, farewell).await {
+            // It has crashed: whoever did that says when it starts again.
+            return;
+        }
         match why {
-            Some(End::Expelled) => {
-                self.halt(machine, node, Farewell::Leaving).await;
-                machine.set_out(Out::Expelled);
-            }
+            Some(End::Expelled) => machine.set_out(Out::Expelled),
             Some(End::Broken(_)) => {
-                self.halt(machine, node, Farewell::Restarting).await;
                 sleep(START_AGAIN).await;
                 self.boot_again(machine).await;
             }
-            Some(End::StandingChanged | End::Twin) | None => {
-                self.halt(machine, node, Farewell::Restarting).await;
-                self.boot_again(machine).await;
-            }
+            Some(End::StandingChanged | End::Twin) | None => self.boot_again(machine).await,
         }
     }
 
-    /// Stops this life of a machine in good order, if it still lasts.
-    pub(super) async fn halt(&self, machine: &Machine, node: &Arc<Node>, farewell: Farewell) {
+    /// Stops this life of a machine in good order. False when something else has ended it.
+    pub(super) async fn halt(
+        &self,
+        machine: &Machine,
+        node: &Arc<Node>,
+        farewell: Farewell,
+    ) -> bool {
         let _one = machine.change.lock().await;
         let current = machine.running();
         if !current.is_some_and(|current| Arc::ptr_eq(&current, node)) {
-            return;
+            return false;
         }
         let stopped = node.stop(farewell).await;
         // A crash may have come in between.
-        if machine.take_running().is_some() {
-            self.network.vanish(machine.id);
-            self.note(stopped);
-            self.note(node.end().await);
-            self.history.add(Entry::Ended(node.life));
+        if machine.take_running().is_none() {
+            return false;
         }
+        self.network.vanish(machine.id);
+        self.note(stopped);
+        self.note(node.end().await);
+        self.history.add(Entry::Ended(node.life));
+        true
     }
 
     /// A machine loses power, or its daemon is killed: `survives` says of each write that was not synced whether it
