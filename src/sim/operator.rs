@@ -26,6 +26,12 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause between two tries while leadership settles.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two looks at whether a node has given up its vote.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// In peace a node that is to go has given up its vote, is removed, and knows it within this.
+const GOES_WITHIN: Duration = Duration::from_secs(30);
+
 /// Machines that are members at the least and at the most.
 const MEMBERS: (usize, usize) = (3, 7);
 
@@ -99,14 +105,36 @@ impl Operator {
         true
     }
 
-    /// Every machine that was told to go asks to be let in once more.
-    pub(super) async fn have_all_knock(&self) {
+    /// Takes some member out for good, in peace, and has all who were ever told to go ask to be let in again.
+    pub(super) async fn see_one_off(&self) -> Result<(), String> {
+        let leader = self.world.leader().map(|(node, _)| node.life.node);
+        let mut others = self.world.members();
+        others.retain(|machine| Some(machine.id) != leader);
+        if others.len() < 2 {
+            return Ok(());
+        }
+        let deadline = Instant::now() + GOES_WITHIN;
+        let machine = self.dice.pick(&others).expect("there are two at least");
+        while machine.out() != Some(Out::Expelled) {
+            if Instant::now() >= deadline {
+                return Err(format!("{} is not gone in {GOES_WITHIN:?}", machine.id));
+            }
+            let known = self.world.newest().nodes.get(&machine.id).cloned();
+            if let (Some(known), Some(entry)) = (known, self.door(&self.world.network.up())) {
+                match known.role {
+                    Role::Manager => self.make(&entry, machine.id, Role::Worker).await,
+                    Role::Worker => self.remove(&entry, &machine).await,
+                }
+            }
+            sleep(LOOK_AGAIN).await;
+        }
         for machine in self.expelled() {
             if let Some(entry) = self.door(&self.world.network.up()) {
                 let door = entry.life.node;
                 self.world.join(&machine, JoinKind::Peer, door).await;
             }
         }
+        Ok(())
     }
 
     /// Has the leader do `order` and writes it down as `ask`.
@@ -127,6 +155,10 @@ impl Operator {
             true => Role::Manager,
             false => Role::Worker,
         };
+        self.make(entry, node, role).await;
+    }
+
+    async fn make(&self, entry: &Arc<Node>, node: NodeId, role: Role) {
         let order: Order<()> = Arc::new(move |term: Arc<Term>| {
             async move {
                 let state = term.read().await?;
