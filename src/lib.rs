@@ -9,12 +9,14 @@
 //! | [`identity`] | root, certificates, join tokens, who is let in |
 //! | [`cluster`] | transport (quinn), membership (chitchat), store (openraft, redb), quorum |
 //! | [`manager`] | the leader's work |
+//! | [`agent`] | every node's own work |
 //! | [`api`] | Docker's HTTP API on a unix socket |
 //! | [`node`] | builds one node out of these and runs it |
 //! | [`config`] | how the daemon is to run |
 //! | [`cli`] | the command line, a client of the socket |
+//! | `sim` | test builds only: whole clusters under a virtual clock |
 //!
-//! Imports point one way: `model ← wire ← identity, cluster ← manager | api ← node ← cli`.
+//! Imports point one way: `model ← wire ← identity, cluster ← manager | agent | api ← node ← cli`.
 
 pub mod agent;
 pub mod api;
@@ -25,6 +27,8 @@ pub mod identity;
 pub mod manager;
 pub mod model;
 pub mod node;
+#[cfg(test)]
+mod sim;
 pub mod wire;
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ struct Entry {
     since: Instant,
     addr: Option<SocketAddr>,
     alive: bool,
+    /// Its session stands, whatever else is said of it.
+    in_session: bool,
 }
 
 /// The leader's view of all nodes in one term.
@@ -72,6 +74,7 @@ impl StatusBoard {
             since: now,
             addr: None,
             alive: false,
+            in_session: false,
         };
         let mut kept: BTreeMap<NodeId, Entry> = nodes.map(|node| (node, fresh)).collect();
         let mut changed = kept.len() != self.entries.len();
@@ -95,18 +98,25 @@ impl StatusBoard {
             News::SessionBegan(addr) => {
                 entry.addr = addr.or(entry.addr);
                 entry.alive = true;
+                entry.in_session = true;
                 entry.seen = Seen::InSession;
             }
-            News::SessionLost if entry.seen == Seen::InSession => {
-                entry.seen = if entry.alive { Seen::Lost } else { Seen::Dead };
+            News::SessionLost => {
+                entry.in_session = false;
+                if entry.seen == Seen::InSession {
+                    entry.seen = if entry.alive { Seen::Lost } else { Seen::Dead };
+                }
             }
-            News::SessionLost => {}
             News::Restarting => entry.seen = Seen::Restarting,
             News::Left => entry.seen = Seen::Left,
             News::Heard => {
                 entry.alive = true;
                 if entry.seen == Seen::Dead {
-                    entry.seen = Seen::Lost;
+                    // A connection outlives a short cut: then the session goes on, and no other will begin.
+                    entry.seen = match entry.in_session {
+                        true => Seen::InSession,
+                        false => Seen::Lost,
+                    };
                 }
             }
             News::Dead => {
@@ -224,6 +234,15 @@ mod tests {
             NodeState::Down
         );
         assert_eq!(state_after(&[Dead], Duration::ZERO), NodeState::Down);
+    }
+
+    #[test]
+    fn a_session_that_outlives_a_verdict_makes_ready_again() {
+        use News::*;
+        let mistaken = [SessionBegan(None), Dead, Heard];
+        assert_eq!(state_after(&mistaken, RETURN_GRACE), NodeState::Ready);
+        let right = [SessionBegan(None), Dead, SessionLost, Heard];
+        assert_eq!(state_after(&right, Duration::ZERO), NodeState::Disconnected);
     }
 
     #[test]

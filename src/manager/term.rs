@@ -65,6 +65,8 @@ pub type Statuses = Arc<BTreeMap<NodeId, NodeStatus>>;
 pub struct Term {
     /// Raft's term.
     pub number: u64,
+    /// When this node took it up.
+    pub(super) began: Instant,
     pub(super) context: LeaderContext,
     pub(super) statuses: watch::Sender<Statuses>,
     pub(super) news: mpsc::Sender<(NodeId, News)>,
@@ -83,6 +85,7 @@ impl Term {
         let (news, incoming) = mpsc::channel(NEWS_CAPACITY);
         let term = Self {
             number,
+            began: Instant::now(),
             context,
             statuses: watch::channel(Statuses::default()).0,
             news,
@@ -94,6 +97,12 @@ impl Term {
         (Arc::new(term), incoming)
     }
 
+    /// Whether the term has ended, and all of its work with it.
+    #[cfg(test)]
+    pub(crate) fn is_over(&self) -> bool {
+        self.token.is_cancelled() && self.tracker.is_empty()
+    }
+
     /// How every node is seen, as it changes.
     pub fn statuses(&self) -> watch::Receiver<Statuses> {
         self.statuses.subscribe()
@@ -101,20 +110,25 @@ impl Term {
 
     /// The state as of now: no write that was acknowledged before the call is missing.
     pub async fn read(&self) -> Result<Arc<State>, AdminError> {
-        self.context
-            .store
-            .read()
-            .await
+        self.within(self.context.store.read())
+            .await?
             .map_err(|error| match error {
                 ReadError::NotLeader(_) | ReadError::NoQuorum => AdminError::NoLeader,
                 ReadError::Stopped(stopped) => AdminError::Internal(stopped.to_string()),
             })
     }
 
+    /// Does a step of this term's work. Once the term is over nothing is begun and nothing is waited for any more,
+    /// even if this node leads again: what an old term was asked was planned for another time.
+    async fn within<T>(&self, step: impl Future<Output = T>) -> Result<T, AdminError> {
+        let outcome = self.token.run_until_cancelled(Box::pin(step)).await;
+        outcome.ok_or(AdminError::NoLeader)
+    }
+
     /// Who votes, who could, and who of them answers.
     pub fn quorum(&self) -> QuorumView {
         voters::view(
-            &self.context,
+            self,
             &self.context.store.watch().borrow().clone(),
             &self.context.peers.borrow().clone(),
             &self.context.store.replicas().borrow().clone(),
@@ -255,10 +269,8 @@ impl Term {
     }
 
     async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), AdminError> {
-        self.context
-            .store
-            .set_voters(voters, false)
-            .await
+        self.within(self.context.store.set_voters(voters, false))
+            .await?
             .map_err(|error| AdminError::Internal(error.to_string()))
     }
 
@@ -303,10 +315,8 @@ impl Term {
             at: (self.context.clock)(),
             changes,
         };
-        self.context
-            .store
-            .propose(proposal)
-            .await
+        self.within(self.context.store.propose(proposal))
+            .await?
             .map_err(|error| match error {
                 ProposeError::Rejected(rejection) => rejection.into(),
                 ProposeError::NotLeader(_) | ProposeError::NoQuorum => AdminError::NoLeader,

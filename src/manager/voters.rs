@@ -29,7 +29,7 @@ const CAUGHT_UP: u64 = 100;
 
 /// Runs until the term ends.
 pub(super) async fn keep(term: Arc<Term>) {
-    let context = term.context.clone();
+    let context = &term.context;
     let mut states = context.store.watch();
     let mut peers = context.peers.clone();
     let mut replicas = context.store.replicas();
@@ -39,12 +39,12 @@ pub(super) async fn keep(term: Arc<Term>) {
         let seen = peers.borrow_and_update().clone();
         let held = replicas.borrow_and_update().clone();
         tidy(&term, &state, &seen, &held).await;
-        let step = quorum::next_step(&view(&context, &state, &seen, &held, Instant::now()));
+        let step = quorum::next_step(&view(&term, &state, &seen, &held, Instant::now()));
         if step != last {
             debug!(?step, "quorum");
             last = step.clone();
         }
-        carry_out(&context, step).await;
+        carry_out(context, step).await;
         let again = tokio::time::sleep(TICK);
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
@@ -58,7 +58,7 @@ pub(super) async fn keep(term: Arc<Term>) {
 
 /// What the decision needs to know, out of the three sources.
 pub(super) fn view(
-    context: &LeaderContext,
+    term: &Term,
     state: &State,
     peers: &Peers,
     replicas: &Replicas,
@@ -75,10 +75,10 @@ pub(super) fn view(
         .nodes
         .values()
         .filter(|node| node.standing == Standing::Eligible || replicas.voters.contains(&node.id))
-        .map(|node| (node.id, candidate(context.node, node, peers, now)))
+        .map(|node| (node.id, candidate(term, node, peers, now)))
         .collect();
     QuorumView {
-        me: context.node,
+        me: term.context.node,
         voters: replicas.voters.clone(),
         learners: replicas.learners.clone(),
         caught_up,
@@ -86,15 +86,16 @@ pub(super) fn view(
     }
 }
 
-fn candidate(me: NodeId, node: &Node, peers: &Peers, now: Instant) -> Candidate {
+/// What is known of one node. One that gossip has not heard of at all counts as unseen since the term began: it may
+/// have died before this node started, and then nobody will ever speak of it.
+fn candidate(term: &Term, node: &Node, peers: &Peers, now: Instant) -> Candidate {
     let seen = peers.nodes.get(&node.id);
-    let alive = node.id == me
+    let alive = node.id == term.context.node
         || seen.is_some_and(|view| {
             view.liveness == Liveness::Alive && view.facts.phase != Phase::Left
         });
-    let standing_for = seen.map_or(Duration::ZERO, |view| {
-        now.saturating_duration_since(view.since)
-    });
+    let since = seen.map_or(term.began, |view| view.since);
+    let standing_for = now.saturating_duration_since(since);
     let restarting = seen.is_some_and(|view| view.facts.phase == Phase::Restarting);
     let pinned = match node.standing {
         Standing::Worker => Some(Role::Worker),

@@ -273,6 +273,10 @@ fn tests_wait_on_conditions() {
         breaks(file, &format!("//! Doc.\n{text}\n"), line, "never sleeps");
     }
     keeps(
+        "src/sim/faults.rs",
+        "//! Doc.\n#[cfg(test)]\nmod tests { async fn a() { sleep(D).await } }\n",
+    );
+    keeps(
         "tests/e2e/wait.rs",
         "//! Doc.\nfn eventually() { loop {\nstd::thread::sleep(D); } }\n",
     );

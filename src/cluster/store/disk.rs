@@ -15,6 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use redb::{Builder, Database, DatabaseError};
 
@@ -51,6 +52,10 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn list(&self) -> Result<Vec<String>, FileFault>;
     /// Overwrites the mark. It survives this process; it need not survive the machine.
     fn write_mark(&self, bytes: &[u8]) -> Result<(), FileFault>;
+    /// How long the next write of the log takes, for simulations; a real disk takes the time it takes.
+    fn latency(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A directory, mode 0700.

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
@@ -317,6 +318,11 @@ impl LogFile {
         if let Some(Err(error)) = database.map(Database::close) {
             tracing::warn!(%error, "the raft log did not close cleanly and will be checked when it is opened");
         }
+    }
+
+    /// How long the next write takes, where a disk is simulated.
+    pub(super) fn latency(&self) -> Duration {
+        self.disk.latency()
     }
 
     /// Where it is.

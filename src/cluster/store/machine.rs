@@ -214,7 +214,7 @@ async fn off_the_loop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FileFault> + Send + 'static,
 ) -> Result<T, io::Error> {
     let result = match pace {
-        Pace::Inline => work(),
+        Pace::Inline | Pace::Virtual => work(),
         Pace::Threaded => tokio::task::spawn_blocking(work)
             .await
             .map_err(io::Error::other)?,

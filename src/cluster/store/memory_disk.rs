@@ -1,12 +1,15 @@
 //! A disk in memory that can lose power, fill up or fail, for tests and the simulated cluster.
 //!
 //! It keeps what was synced apart from what was only written, so that a crash can lose any of the
-//! latter. Files other than the log are always synced, as a directory's are.
+//! latter. Files other than the log are always synced, as a directory's are. A machine that boots takes the disk
+//! by [`MemoryDisk::mounted`]; what still runs of a life before the last crash then writes nothing any more.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redb::{Database, StorageBackend};
 
@@ -15,7 +18,11 @@ use super::fault::FileFault;
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MemoryDisk(Arc<Mutex<Platter>>);
+pub(crate) struct MemoryDisk {
+    platter: Arc<Mutex<Platter>>,
+    /// The life that it was mounted in; any when `None`.
+    mounted: Option<u64>,
+}
 
 #[derive(Debug, Default)]
 struct Platter {
@@ -34,6 +41,19 @@ struct Platter {
     writes_left: Option<u64>,
     /// The disk is full once the log is longer than this.
     capacity: Option<u64>,
+    /// Tells how long each write of the log takes; none takes any time when `None`.
+    latency: Option<Latency>,
+    /// Syncs are acknowledged and not done.
+    lies: bool,
+}
+
+/// How long the next write takes.
+struct Latency(Box<dyn FnMut() -> Duration + Send>);
+
+impl fmt::Debug for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Latency(…)")
+    }
 }
 
 /// A change of the log that a crash may lose.
@@ -66,11 +86,28 @@ impl Platter {
 
 impl MemoryDisk {
     fn platter(&self) -> MutexGuard<'_, Platter> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.platter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same disk, until the next crash.
+    pub(crate) fn mounted(&self) -> Self {
+        Self {
+            platter: self.platter.clone(),
+            mounted: Some(self.platter().life),
+        }
+    }
+
+    /// The files, for a write of `name`.
+    fn writable(&self, name: &str) -> Result<MutexGuard<'_, Platter>, FileFault> {
+        let platter = self.platter();
+        match self.mounted.is_none_or(|life| life == platter.life) {
+            true => Ok(platter),
+            false => Err(FileFault::io(&self.path(name), crashed())),
+        }
     }
 
     /// The machine loses power: of what was not synced only that is left of which `survives` says so,
-    /// asked for each write in order, and whoever has the disk open is cut off.
+    /// asked for each write in order and last for the mark, and whoever has the disk open is cut off.
     pub(crate) fn crash(&self, mut survives: impl FnMut() -> bool) {
         let mut platter = self.platter();
         for change in std::mem::take(&mut platter.unsynced) {
@@ -79,10 +116,12 @@ impl MemoryDisk {
             }
         }
         platter.log = platter.synced.clone();
-        match platter.synced_mark.clone() {
-            Some(mark) => platter.files.insert(MARK_FILE.into(), mark),
-            None => platter.files.remove(MARK_FILE),
-        };
+        if !survives() {
+            match platter.synced_mark.clone() {
+                Some(mark) => platter.files.insert(MARK_FILE.into(), mark),
+                None => platter.files.remove(MARK_FILE),
+            };
+        }
         platter.open = false;
         platter.life += 1;
     }
@@ -95,6 +134,16 @@ impl MemoryDisk {
     /// Writes that would make the log longer than this fail.
     pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.platter().capacity = capacity;
+    }
+
+    /// Writes of the log take as long as `latency` says, asked for each, where the store's pace is virtual.
+    pub(crate) fn set_latency(&self, latency: impl FnMut() -> Duration + Send + 'static) {
+        self.platter().latency = Some(Latency(Box::new(latency)));
+    }
+
+    /// From now on the disk acknowledges syncs that it does not do, as some consumer disks.
+    pub(crate) fn lie(&self) {
+        self.platter().lies = true;
     }
 
     /// Whether a snapshot was kept.
@@ -122,7 +171,7 @@ impl Disk for MemoryDisk {
     fn open_log(&self) -> Result<Database, FileFault> {
         let path = self.path(LOG_FILE);
         let life = {
-            let mut platter = self.platter();
+            let mut platter = self.writable(LOG_FILE)?;
             if platter.open {
                 return Err(FileFault::InUse { path });
             }
@@ -141,12 +190,14 @@ impl Disk for MemoryDisk {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileFault> {
-        self.platter().files.insert(name.into(), bytes.to_vec());
+        self.writable(name)?
+            .files
+            .insert(name.into(), bytes.to_vec());
         Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<(), FileFault> {
-        self.platter().files.remove(name);
+        self.writable(name)?.files.remove(name);
         Ok(())
     }
 
@@ -159,6 +210,16 @@ impl Disk for MemoryDisk {
     fn write_mark(&self, bytes: &[u8]) -> Result<(), FileFault> {
         self.write(MARK_FILE, bytes)
     }
+
+    fn latency(&self) -> Duration {
+        let mut platter = self.platter();
+        let latency = platter.latency.as_mut();
+        latency.map_or(Duration::ZERO, |latency| (latency.0)())
+    }
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("the machine has crashed")
 }
 
 /// The log of a [`MemoryDisk`] as redb sees it, until the next crash.
@@ -173,7 +234,7 @@ impl Backend {
         let platter = self.disk.platter();
         match platter.life == self.life {
             true => Ok(platter),
-            false => Err(io::Error::other("the machine has crashed")),
+            false => Err(crashed()),
         }
     }
 }
@@ -202,7 +263,10 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.platter()?.sync();
+        let mut platter = self.platter()?;
+        if !platter.lies {
+            platter.sync();
+        }
         Ok(())
     }
 

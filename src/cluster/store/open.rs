@@ -138,7 +138,7 @@ impl Store {
             let config = config.clone();
             let open = move || Files::open(disk, &config);
             match pace {
-                Pace::Inline => open()?,
+                Pace::Inline | Pace::Virtual => open()?,
                 Pace::Threaded => tokio::task::spawn_blocking(open)
                     .await
                     .map_err(|error| OpenError::Thread(std::io::Error::other(error)))??,
@@ -185,7 +185,8 @@ impl Inner {
             .config
             .raft()
             .map_err(|error| OpenError::Timings(Box::new(error)))?;
-        let writer = Writer::start(shared.clone(), self.pace).map_err(OpenError::Thread)?;
+        let writer =
+            Writer::start(shared.clone(), self.pace, &self.tasks).map_err(OpenError::Thread)?;
         let log = Log::new(shared.clone(), writer);
         let machine = Machine::new(
             shared.clone(),

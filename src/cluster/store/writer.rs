@@ -2,7 +2,8 @@
 //!
 //! While one batch is being synced, the next one gathers: the busier the cluster, the fewer syncs per
 //! entry. Order is kept: a vote is never on disk before an entry that was queued earlier. In a
-//! simulation there is no thread: each write happens where it is asked for.
+//! simulation there is no thread: each write happens where it is asked for, or in a task that waits
+//! first for as long as the simulated disk takes.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::thread;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 
 use super::fault::FileFault;
 use super::log::Shared;
@@ -29,6 +32,9 @@ pub(crate) enum Pace {
     /// Where they are asked for, so that virtual time stands still meanwhile.
     #[cfg_attr(not(test), expect(dead_code, reason = "for simulations"))]
     Inline,
+    /// In a task of the runtime, as a batch, after as long as the disk says that it takes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for simulations"))]
+    Virtual,
 }
 
 /// Who is told that a write is on disk, or why it is not.
@@ -66,13 +72,17 @@ pub(super) enum Job {
 /// A handle of the writer.
 #[derive(Clone, Debug)]
 pub(super) enum Writer {
-    Threaded(mpsc::Sender<Job>),
+    Queued(mpsc::Sender<Job>),
     Inline(Arc<Shared>),
 }
 
 impl Writer {
-    /// Starts the writer of a log.
-    pub(super) fn start(shared: Arc<Shared>, pace: Pace) -> Result<Self, io::Error> {
+    /// Starts the writer of a log; a task that it needs is spawned on `tasks`.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        pace: Pace,
+        tasks: &TaskTracker,
+    ) -> Result<Self, io::Error> {
         match pace {
             Pace::Inline => Ok(Self::Inline(shared)),
             Pace::Threaded => {
@@ -80,7 +90,12 @@ impl Writer {
                 thread::Builder::new()
                     .name("skein-log".into())
                     .spawn(move || run(&shared, queue))?;
-                Ok(Self::Threaded(jobs))
+                Ok(Self::Queued(jobs))
+            }
+            Pace::Virtual => {
+                let (jobs, queue) = mpsc::channel(QUEUE);
+                tasks.spawn(run_virtually(shared, queue));
+                Ok(Self::Queued(jobs))
             }
         }
     }
@@ -93,7 +108,7 @@ impl Writer {
         done: Done,
     ) -> Result<(), io::Error> {
         match self {
-            Self::Threaded(jobs) => jobs
+            Self::Queued(jobs) => jobs
                 .send(Job::Write {
                     write,
                     number,
@@ -118,7 +133,7 @@ impl Writer {
     /// Waits for all that is queued and closes the file.
     pub(super) async fn close(&self) {
         match self {
-            Self::Threaded(jobs) => {
+            Self::Queued(jobs) => {
                 let (ack, acked) = oneshot::channel();
                 if jobs.send(Job::Close(ack)).await.is_ok() {
                     // It fails only when the thread has closed the file already.
@@ -136,8 +151,37 @@ fn closed() -> io::Error {
 
 fn run(shared: &Shared, mut queue: mpsc::Receiver<Job>) {
     while let Some(job) = queue.blocking_recv() {
-        let mut next = Some(job);
-        let (mut writes, mut waiting, mut upto, mut close) = (Vec::new(), Vec::new(), 0, None);
+        if Batch::gather(job, &mut queue).write(shared) {
+            return;
+        }
+    }
+    finish(shared);
+}
+
+async fn run_virtually(shared: Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.recv().await {
+        sleep(shared.file.latency()).await;
+        if Batch::gather(job, &mut queue).write(&shared) {
+            return;
+        }
+    }
+    finish(&shared);
+}
+
+/// Writes that reach the disk together, and who waits for them.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    waiting: Vec<Done>,
+    upto: u64,
+    close: Option<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    /// The first job and all that has been queued behind it, up to the limit.
+    fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> Self {
+        let mut batch = Self::default();
+        let mut next = Some(first);
         while let Some(job) = next.take() {
             match job {
                 Job::Write {
@@ -145,31 +189,34 @@ fn run(shared: &Shared, mut queue: mpsc::Receiver<Job>) {
                     number,
                     done,
                 } => {
-                    writes.push(write);
-                    waiting.push(done);
-                    upto = number;
+                    batch.writes.push(write);
+                    batch.waiting.push(done);
+                    batch.upto = number;
                 }
                 Job::Close(ack) => {
-                    close = Some(ack);
+                    batch.close = Some(ack);
                     break;
                 }
             }
-            if writes.len() < BATCH {
+            if batch.writes.len() < BATCH {
                 next = queue.try_recv().ok();
             }
         }
-        if !writes.is_empty() {
-            let result = shared.flush(&writes, upto);
-            waiting.into_iter().for_each(|done| done.tell(&result));
-        }
-        if let Some(ack) = close {
-            finish(shared);
-            // Who closes may have been cancelled.
-            let _ = ack.send(());
-            return;
-        }
+        batch
     }
-    finish(shared);
+
+    /// Writes it and tells who waits. True when it was the last, and the file is closed.
+    fn write(self, shared: &Shared) -> bool {
+        if !self.writes.is_empty() {
+            let result = shared.flush(&self.writes, self.upto);
+            self.waiting.into_iter().for_each(|done| done.tell(&result));
+        }
+        let Some(ack) = self.close else { return false };
+        finish(shared);
+        // Who closes may have been cancelled.
+        let _ = ack.send(());
+        true
+    }
 }
 
 /// Writes down what waited for another write, and closes the file.

@@ -6,6 +6,7 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, watch};
+use tokio_util::task::TaskTracker;
 
 use super::super::disk::Directory;
 use super::super::log::{Log, Shared};
@@ -31,12 +32,12 @@ impl StoreBuilder<Types, Log, Machine, TempDir> for Build {
         let dir = TempDir::new().unwrap();
         let disk: Arc<dyn Disk> = match self.pace {
             Pace::Threaded => Arc::new(Directory::new(dir.path())),
-            Pace::Inline => Arc::new(MemoryDisk::default()),
+            Pace::Inline | Pace::Virtual => Arc::new(MemoryDisk::default()),
         };
         let config = StoreConfig::new(dir.path().into(), NodeId::from_bits(1));
         let files = Files::open(disk, &config).unwrap();
         let shared = Arc::new(Shared::new(files.log, files.contents));
-        let writer = Writer::start(shared.clone(), self.pace).unwrap();
+        let writer = Writer::start(shared.clone(), self.pace, &TaskTracker::new()).unwrap();
         let stage = Stage {
             state: watch::Sender::default(),
             events: broadcast::Sender::new(16),
@@ -57,4 +58,10 @@ async fn files_and_thread_conform() {
 #[tokio::test]
 async fn memory_without_thread_conforms() {
     Suite::test_all(Build { pace: Pace::Inline }).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_with_a_virtual_writer_conforms() {
+    let pace = Pace::Virtual;
+    Suite::test_all(Build { pace }).await.unwrap();
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftLogStorageExt};
 use openraft::{EntryPayload, RaftLogReader};
 use proptest::prelude::*;
+use tokio_util::task::TaskTracker;
 
 use super::super::command::Command;
 use super::super::fixtures::id;
@@ -37,7 +38,7 @@ fn open(disk: &MemoryDisk, pace: Pace) -> Log {
     let disk: Arc<MemoryDisk> = Arc::new(disk.clone());
     let (file, contents) = LogFile::open(disk, id(1)).unwrap();
     let shared = Arc::new(Shared::new(file, contents));
-    let writer = Writer::start(shared.clone(), pace).unwrap();
+    let writer = Writer::start(shared.clone(), pace, &TaskTracker::new()).unwrap();
     Log::new(shared, writer)
 }
 

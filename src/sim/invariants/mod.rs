@@ -1,0 +1,84 @@
+//! What must hold in every run, one file each: a function from the history to what breaks it.
+
+mod acknowledged_writes_survive;
+mod old_terms_are_over;
+mod one_leader_per_term;
+mod quorum_heals;
+mod reads_are_linearizable;
+mod removed_stays_out;
+mod replicas_agree;
+mod stores_open;
+mod versions_only_rise;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::history::{Entry, Record};
+use crate::cluster::store::Changed;
+use crate::model::{Node, NodeId};
+
+/// What breaks an invariant in a history.
+type Check = fn(&[Record]) -> Vec<String>;
+
+/// Everything in this history that must not be, each with the name of what it breaks.
+pub(super) fn check(records: &[Record]) -> Vec<String> {
+    let all: [(&str, Check); 9] = [
+        (
+            "acknowledged writes survive",
+            acknowledged_writes_survive::check,
+        ),
+        ("old terms are over", old_terms_are_over::check),
+        ("one leader per term", one_leader_per_term::check),
+        ("the quorum heals", quorum_heals::check),
+        ("reads are linearizable", reads_are_linearizable::check),
+        ("removed stays out", removed_stays_out::check),
+        ("replicas agree", replicas_agree::check),
+        ("stores open", stores_open::check),
+        ("versions only rise", versions_only_rise::check),
+    ];
+    all.iter()
+        .flat_map(|(name, check)| {
+            let broken = check(records);
+            broken
+                .into_iter()
+                .map(move |what| format!("{name}: {what}"))
+        })
+        .collect()
+}
+
+/// Every version of every node that any replica applied.
+fn nodes_by_version(records: &[Record]) -> BTreeMap<u64, Arc<Node>> {
+    let mut versions = BTreeMap::new();
+    for record in records {
+        if let Entry::Applied(_, event) = &record.entry
+            && let Changed::Node {
+                new: Some(node), ..
+            } = &event.changed
+        {
+            versions
+                .entry(node.meta.version)
+                .or_insert_with(|| node.clone());
+        }
+    }
+    versions
+}
+
+/// The versions with which each client operation took effect: the one that first shows its number in a label.
+fn effects(records: &[Record]) -> BTreeMap<u64, Vec<u64>> {
+    let mut effects: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut last: BTreeMap<NodeId, Arc<Node>> = BTreeMap::new();
+    for (version, node) in nodes_by_version(records) {
+        let before = last.insert(node.id, node.clone());
+        for (key, value) in &node.spec.labels {
+            let known = before.as_ref().and_then(|node| node.spec.labels.get(key));
+            if known != Some(value)
+                && let Ok(operation) = value.parse()
+            {
+                effects.entry(operation).or_default().push(version);
+            }
+        }
+    }
+    effects
+}
+
+mod tests;

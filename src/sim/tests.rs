@@ -1,0 +1,45 @@
+//! The simulations that every test run makes.
+
+use super::runner::{digest_of, run, run_to_fail};
+use super::{lying_disks, one_by_one, storm};
+
+/// Seeds of each kind: together less than a minute of one core, in a debug build.
+const STORMS: u64 = 14;
+const DECLINES: u64 = 6;
+
+#[test]
+fn storms_pass() {
+    run(
+        "sim::tests::storms_pass",
+        STORMS,
+        |world, seed| async move {
+            storm::run(&world, seed).await;
+        },
+    );
+}
+
+#[test]
+fn five_may_die_one_by_one() {
+    run(
+        "sim::tests::five_may_die_one_by_one",
+        DECLINES,
+        |world, seed| async move { one_by_one::run(&world, seed).await },
+    );
+}
+
+#[test]
+fn what_lying_disks_lose_is_found() {
+    run_to_fail(
+        "sim::tests::what_lying_disks_lose_is_found",
+        1,
+        "acknowledged writes survive: version",
+        |world, seed| async move { lying_disks::run(&world, seed).await },
+    );
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    let test = "sim::tests::storms_pass";
+    assert_eq!(digest_of(test, 1), digest_of(test, 1));
+    assert_ne!(digest_of(test, 1), digest_of(test, 2));
+}
