@@ -368,7 +368,7 @@ impl Daemon {
             .save_key(&key.to_pem())
             .and_then(|()| files.save_certificates(&admission.chain_pem, &admission.roots_pem));
         saved.map_err(|error| ChangeError::Files(join::reason(&error)))?;
-        self.dir().save(&memory)?;
+        self.dir().hand_on(&memory)?;
         let member = self.begin(&memory, None, admission.peers).await?;
         let knocker = member.clone();
         member.run(async move {

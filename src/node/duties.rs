@@ -38,11 +38,14 @@ const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// The log's end is told by gossip at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(2);
 
-/// Starts the duties of a membership.
-pub fn spawn(member: &Arc<Member>, cache: KnownPeers) {
+/// Where members are, by ID.
+type Known = BTreeMap<NodeId, Vec<SocketAddr>>;
+
+/// Starts the duties of a membership that knows so many others.
+pub fn spawn(member: &Arc<Member>, cache: KnownPeers, known: Known) {
     member.run(tell_facts(member.clone()));
     member.run(watch_machine(member.clone()));
-    member.run(follow_peers(member.clone(), cache));
+    member.run(follow_peers(member.clone(), cache, known));
     member.run(watch_connections(member.clone()));
     member.run(obey(member.clone()));
     if let Some(store) = member.store.clone() {
@@ -98,9 +101,18 @@ async fn watch_machine(member: Arc<Member>) {
 }
 
 /// Passes peers' addresses from gossip to the transport, and remembers them on disk.
-async fn follow_peers(member: Arc<Member>, mut cache: KnownPeers) {
+async fn follow_peers(member: Arc<Member>, mut cache: KnownPeers, told: Known) {
+    let mut remember = |known: &Known| {
+        if !known.is_empty()
+            && let Err(error) = cache.save(member.cluster, known)
+        {
+            warn!(error = %super::join::reason(&error), "peers are not remembered");
+        }
+    };
+    // At once: a node that dies a moment after it has joined must find its cluster again.
+    remember(&told);
     let mut peers = member.membership.peers();
-    let mut known: BTreeMap<NodeId, Vec<SocketAddr>> = BTreeMap::new();
+    let mut known = Known::new();
     let mut save_at = Instant::now() + Duration::from_millis(500);
     loop {
         let seen = peers.borrow_and_update().clone();
@@ -115,11 +127,7 @@ async fn follow_peers(member: Arc<Member>, mut cache: KnownPeers) {
             changed = peers.changed() => if changed.is_err() { return },
             () = sleep_until(save_at) => {
                 save_at = Instant::now() + REMEMBER_EVERY;
-                if !known.is_empty()
-                    && let Err(error) = cache.save(member.cluster, &known)
-                {
-                    warn!(error = %super::join::reason(&error), "peers are not remembered");
-                }
+                remember(&known);
             }
         }
     }

@@ -118,6 +118,15 @@ impl MemberDir {
 
     /// Writes the memory, durable on return.
     pub fn save(&self, memory: &Memory) -> Result<(), MemoryError> {
+        self.write(memory, true)
+    }
+
+    /// Writes the memory for a start that follows at once, which saves it again: not durable before.
+    pub fn hand_on(&self, memory: &Memory) -> Result<(), MemoryError> {
+        self.write(memory, false)
+    }
+
+    fn write(&self, memory: &Memory, durable: bool) -> Result<(), MemoryError> {
         let path = self.memory();
         let memory = Memory {
             format: FORMAT,
@@ -128,9 +137,14 @@ impl MemberDir {
             let temporary = path.with_extension("new");
             let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec_pretty(&memory)?)?;
-            file.sync_all()?;
+            if durable {
+                file.sync_all()?;
+            }
             std::fs::rename(&temporary, &path)?;
-            File::open(&self.0)?.sync_all()
+            if durable {
+                File::open(&self.0)?.sync_all()?;
+            }
+            Ok(())
         };
         write().map_err(|source| MemoryError::Io {
             path: path.clone(),

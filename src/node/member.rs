@@ -137,6 +137,7 @@ impl Member {
             config,
             cache,
             generation,
+            known,
             ..
         } = ground;
         let (node, cluster, standing) = {
@@ -176,7 +177,7 @@ impl Member {
             .clone()
             .spawn(leader_in, term_in, orders_in, farewells_out);
         inbound::spawn(&member, rooms.streams, rooms.joins, api);
-        duties::spawn(&member, cache);
+        duties::spawn(&member, cache, known);
         info!(%node, %cluster, ?standing, "membership began");
         Ok(member)
     }

@@ -61,7 +61,7 @@ pub(super) struct Ground {
     pub(super) cache: KnownPeers,
     pub(super) generation: u64,
     pub(super) credentials: Arc<Credentials>,
-    known: BTreeMap<NodeId, Vec<SocketAddr>>,
+    pub(super) known: BTreeMap<NodeId, Vec<SocketAddr>>,
 }
 
 impl Ground {
@@ -71,19 +71,13 @@ impl Ground {
         peers: Vec<(NodeId, Vec<SocketAddr>)>,
     ) -> Result<Self, StartError> {
         let dir = MemberDir::new(&config.data_root);
-        let mut cache = KnownPeers::new(dir.peers());
+        let cache = KnownPeers::new(dir.peers());
         let identity = Identity::load(&config)?;
         let mut known = cache.load(identity.credentials.cluster()).unwrap_or_else(|error| {
             warn!(error = %join::reason(&error), "known peers are not readable and are found anew");
             BTreeMap::new()
         });
-        if !peers.is_empty() {
-            known.extend(peers);
-            // At once: a node that dies a moment after it has joined must find its cluster again.
-            cache
-                .save(identity.credentials.cluster(), &known)
-                .map_err(StartError::of)?;
-        }
+        known.extend(peers);
         let credentials = Arc::new(identity.in_time(&config, &known).await?);
         let generation = next_generation(&dir)?;
         Ok(Self {
