@@ -292,7 +292,9 @@ impl Network {
             return refused.then(|| Err(LinkError::Unreachable("nothing listens there".into())));
         };
         let caller = self.life(from);
-        if node.shuts_out(from) || caller.is_some_and(|caller| caller.shuts_out(to)) {
+        let shut = node.shuts_out(from) || caller.is_some_and(|caller| caller.shuts_out(to));
+        // A stranger at the door shows no certificate: who it is is told by what it asks for.
+        if life.is_some() && shut {
             return Some(Err(LinkError::Unreachable("the node was removed".into())));
         }
         let result = node.stop.run_until_cancelled(job(node.clone())).await?;
