@@ -1,0 +1,2 @@
+//! How much a logger takes.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The shipped program as a logger.
