@@ -3,3 +3,4 @@
 pub mod logs;
 pub mod runtime;
 pub mod session;
+pub mod volumes;
