@@ -15,6 +15,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -156,7 +157,7 @@ fn wait(streams: &[Stream]) -> bool {
     reason = "the logger is a process of its own, and this is its clock"
 )]
 fn now() -> Timestamp {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Timestamp::from_nanos(since.map_or(0, |since| since.as_nanos() as i128))
 }
 

@@ -368,89 +368,92 @@ mod tests {
         );
     }
 
+    /// Driver, option, value, and the words that refuse it.
+    const REFUSALS: [(&str, &str, &str, &str); 14] = [
+        (
+            "syslog",
+            "tag",
+            "x",
+            "logger: no log driver named 'syslog' is registered",
+        ),
+        (
+            "json-file",
+            "foo",
+            "1",
+            "unknown log opt 'foo' for json-file log driver",
+        ),
+        (
+            "journald",
+            "max-size",
+            "1m",
+            "unknown log opt 'max-size' for journald log driver",
+        ),
+        (
+            "local",
+            "foo",
+            "1",
+            "unknown log opt 'foo' for log driver local",
+        ),
+        (
+            "json-file",
+            "mode",
+            "fast",
+            "logger: logging mode not supported: fast",
+        ),
+        (
+            "json-file",
+            "max-buffer-size",
+            "1m",
+            "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+        ),
+        ("json-file", "max-size", "big", "invalid size: 'big'"),
+        (
+            "json-file",
+            "max-size",
+            "0",
+            "max-size must be a positive number",
+        ),
+        (
+            "local",
+            "max-size",
+            "5q",
+            "invalid value for max-size: 5q: invalid suffix: 'q'",
+        ),
+        (
+            "json-file",
+            "max-file",
+            "0",
+            "max-file cannot be less than 1",
+        ),
+        (
+            "json-file",
+            "max-file",
+            "two",
+            "strconv.Atoi: parsing \"two\": invalid syntax",
+        ),
+        (
+            "json-file",
+            "compress",
+            "yes",
+            "strconv.ParseBool: parsing \"yes\": invalid syntax",
+        ),
+        (
+            "json-file",
+            "compress",
+            "true",
+            "compress cannot be true when max-file is less than 2 or max-size is not set",
+        ),
+        (
+            "local",
+            "max-file",
+            "1",
+            "compression cannot be enabled when max file count is 1",
+        ),
+    ];
+
     #[test]
     fn refusals_have_dockers_words() {
-        for (driver, name, value, words) in [
-            (
-                "syslog",
-                "tag",
-                "x",
-                "logger: no log driver named 'syslog' is registered",
-            ),
-            (
-                "json-file",
-                "foo",
-                "1",
-                "unknown log opt 'foo' for json-file log driver",
-            ),
-            (
-                "journald",
-                "max-size",
-                "1m",
-                "unknown log opt 'max-size' for journald log driver",
-            ),
-            (
-                "local",
-                "foo",
-                "1",
-                "unknown log opt 'foo' for log driver local",
-            ),
-            (
-                "json-file",
-                "mode",
-                "fast",
-                "logger: logging mode not supported: fast",
-            ),
-            (
-                "json-file",
-                "max-buffer-size",
-                "1m",
-                "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
-            ),
-            ("json-file", "max-size", "big", "invalid size: 'big'"),
-            (
-                "json-file",
-                "max-size",
-                "0",
-                "max-size must be a positive number",
-            ),
-            (
-                "local",
-                "max-size",
-                "5q",
-                "invalid value for max-size: 5q: invalid suffix: 'q'",
-            ),
-            (
-                "json-file",
-                "max-file",
-                "0",
-                "max-file cannot be less than 1",
-            ),
-            (
-                "json-file",
-                "max-file",
-                "two",
-                "strconv.Atoi: parsing \"two\": invalid syntax",
-            ),
-            (
-                "json-file",
-                "compress",
-                "yes",
-                "strconv.ParseBool: parsing \"yes\": invalid syntax",
-            ),
-            (
-                "json-file",
-                "compress",
-                "true",
-                "compress cannot be true when max-file is less than 2 or max-size is not set",
-            ),
-            (
-                "local",
-                "max-file",
-                "1",
-                "compression cannot be enabled when max file count is 1",
-            ),
-        ] {
+        for (driver, name, value, words) in REFUSALS {
             assert_eq!(checked(driver, &[(name, value)]).unwrap_err(), words);
         }
         for (name, value) in [

@@ -230,7 +230,7 @@ async fn a_file_system_is_mounted_for_its_first_user_until_its_last() {
         .mountpoint;
     volumes.mount("memory", container(1)).await.unwrap();
     volumes.mount("memory", container(2)).await.unwrap();
-    assert_eq!(bed.mounted(), [data.clone()]);
+    assert_eq!(bed.mounted(), std::slice::from_ref(&data));
     fs::write(data.join("x"), "in memory").unwrap();
     volumes.unmount("memory", container(1)).await.unwrap();
     // The daemon dies and comes back, and the mount was in use all along.
