@@ -24,9 +24,13 @@ fn lines(dir: &Path, driver: Driver, options: ReadOptions) -> Vec<LogLine> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .unwrap();
-    let lines = read(dir, driver, options, CancellationToken::new()).unwrap();
-    runtime.block_on(lines.map(Result::unwrap).collect())
+        .expect("a runtime and a log");
+    let lines = read(dir, driver, options, CancellationToken::new()).expect("a runtime and a log");
+    runtime.block_on(
+        lines
+            .map(|line: Result<_, _>| line.expect("a line"))
+            .collect(),
+    )
 }
 
 fn all(dir: &Path, driver: Driver) -> Vec<LogLine> {

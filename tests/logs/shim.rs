@@ -44,7 +44,7 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn start(driver: &str, options: &[(&str, &str)]) -> Self {
-        let temporary = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().expect("what the test itself needs works");
         let mut container = Self::start_in(temporary.path(), driver, options);
         container._temporary = Some(temporary);
         container
@@ -53,7 +53,7 @@ impl Container {
     pub(crate) fn start_in(parent: &Path, driver: &str, options: &[(&str, &str)]) -> Self {
         let id = "0123456789abcdef".repeat(4);
         let dir = parent.join(&id);
-        fs::create_dir(&dir).unwrap();
+        fs::create_dir(&dir).expect("what the test itself needs works");
         let options: Vec<String> = options
             .iter()
             .map(|(k, v)| format!("{k:?}:{v:?}"))
@@ -62,7 +62,7 @@ impl Container {
             r#"{{"id":"{id}","name":"web","labels":{{"tier":"front"}},"log":{{"driver":"{driver}","options":{{{}}}}}}}"#,
             options.join(",")
         );
-        fs::write(dir.join("config.json"), config).unwrap();
+        fs::write(dir.join("config.json"), config).expect("what the test itself needs works");
         let (logger, out, err) = start_logger(&dir);
         Self {
             dir,
@@ -80,15 +80,16 @@ impl Container {
     }
 
     pub(crate) fn stdout(&mut self) -> &mut PipeWriter {
-        self.out.as_mut().unwrap()
+        self.out.as_mut().expect("what the test itself needs works")
     }
 
     pub(crate) fn stderr(&mut self) -> &mut PipeWriter {
-        self.err.as_mut().unwrap()
+        self.err.as_mut().expect("what the test itself needs works")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.logger.id() as i32), signal).unwrap();
+        kill(Pid::from_raw(self.logger.id() as i32), signal)
+            .expect("what the test itself needs works");
     }
 
     /// The container ends; its logger may still be reading.
@@ -101,27 +102,37 @@ impl Container {
         self.hang_up();
         let mut ended = None;
         eventually(|| {
-            ended = self.logger.try_wait().unwrap();
+            ended = self
+                .logger
+                .try_wait()
+                .expect("what the test itself needs works");
             ended.is_some()
         });
-        ended.unwrap()
+        ended.expect("what the test itself needs works")
     }
 
     /// Whether the logger has something to read.
     pub(crate) fn has_unread(&self) -> bool {
-        let fd = self.out.as_ref().unwrap().as_raw_fd();
-        let twin = File::open(format!("/proc/self/fd/{fd}")).unwrap();
+        let fd = self
+            .out
+            .as_ref()
+            .expect("what the test itself needs works")
+            .as_raw_fd();
+        let twin =
+            File::open(format!("/proc/self/fd/{fd}")).expect("what the test itself needs works");
         let mut polled = [nix::poll::PollFd::new(
             std::os::fd::AsFd::as_fd(&twin),
             nix::poll::PollFlags::POLLIN,
         )];
-        nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO).unwrap() > 0
+        nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO)
+            .expect("what the test itself needs works")
+            > 0
     }
 
     /// Memory that is the logger's alone, KiB: what it wrote. The pages of the program are shared with all the others.
     pub(crate) fn private_kib(&self) -> u64 {
         let rollup = format!("/proc/{}/smaps_rollup", self.logger.id());
-        let rollup = fs::read_to_string(rollup).unwrap();
+        let rollup = fs::read_to_string(rollup).expect("what the test itself needs works");
         let private = rollup
             .lines()
             .filter(|line| line.starts_with("Private_Dirty:"));
@@ -139,12 +150,14 @@ impl Drop for Container {
 
 /// Starts a logger for the container with this directory and waits until it is ready.
 fn start_logger(dir: &Path) -> (Child, PipeWriter, PipeWriter) {
-    let (out, out_in) = std::io::pipe().unwrap();
-    let (err, err_in) = std::io::pipe().unwrap();
-    let (mut ready, ready_in) = std::io::pipe().unwrap();
+    let (out, out_in) = std::io::pipe().expect("what the test itself needs works");
+    let (err, err_in) = std::io::pipe().expect("what the test itself needs works");
+    let (mut ready, ready_in) = std::io::pipe().expect("what the test itself needs works");
     let logger = spawn(dir, out, err, ready_in);
     let mut nothing = Vec::new();
-    ready.read_to_end(&mut nothing).unwrap();
+    ready
+        .read_to_end(&mut nothing)
+        .expect("what the test itself needs works");
     assert!(nothing.is_empty());
     (logger, out_in, err_in)
 }
@@ -163,5 +176,5 @@ fn spawn(dir: &Path, out: PipeReader, err: PipeReader, ready: PipeWriter) -> Chi
         .stderr(ready)
         .current_dir("/")
         .spawn()
-        .unwrap()
+        .expect("what the test itself needs works")
 }
