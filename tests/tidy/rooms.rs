@@ -62,7 +62,7 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("openraft", &["cluster::store"]),
     ("quinn", &["cluster::transport", "identity"]),
     ("rcgen", &["identity"]),
-    ("redb", &["cluster::store"]),
+    ("redb", &["cluster::store", "agent::ledger"]),
     ("rtnetlink", &["agent", "node"]),
     ("rustls", &["cluster::transport", "identity"]),
     ("sd_notify", &["", "cli", "node"]),
