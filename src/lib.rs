@@ -33,3 +33,7 @@ pub mod wire;
 
 #[cfg(test)]
 mod testing;
+
+// Suites that `tests/` shares with the rooms name this crate from outside.
+#[cfg(test)]
+extern crate self as skein;

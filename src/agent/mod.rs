@@ -1,6 +1,9 @@
 //! Every node's own work, leader or not: to make the machine match what it is assigned, and to lose none of it.
 
+pub mod ledger;
 pub mod logs;
+pub mod runner;
 pub mod runtime;
 pub mod session;
+pub mod task;
 pub mod volumes;

@@ -12,8 +12,9 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use super::runner::{Runner, Statuses, reports};
 use crate::cluster::frames::{Io, MessageError, read_message, write_message};
 use crate::model::facts::LeaderHint;
 use crate::model::{NodeDescription, NodeId, Role, Standing};
@@ -79,6 +80,8 @@ pub struct SessionChannels {
     pub farewells: mpsc::Receiver<Farewell>,
     /// What the leader says.
     pub orders: watch::Sender<Orders>,
+    /// Takes assignments, and knows how the tasks are. Without one the node runs none.
+    pub runner: Option<Runner>,
 }
 
 /// Keeps a session with the leader until `stop`; `open` makes a stream to a node.
@@ -151,10 +154,12 @@ async fn talk(
         portrait,
         farewells,
         orders,
+        runner,
     } = channels;
+    let statuses = runner.as_ref().map(Runner::statuses);
     tokio::select! {
-        outcome = listen(reader, orders) => outcome,
-        outcome = speak(writer, portrait, farewells) => outcome,
+        outcome = listen(reader, orders, runner.as_ref()) => outcome,
+        outcome = speak(writer, portrait, farewells, statuses) => outcome,
         // A leader of a later term has taken over; this session is void even if its stream still stands.
         _ = leader.wait_for(|now| now.is_some_and(|now| now.term > hint.term)) => Ok(()),
     }
@@ -163,6 +168,7 @@ async fn talk(
 async fn listen(
     mut reader: ReadHalf<Box<dyn Io>>,
     orders: &watch::Sender<Orders>,
+    runner: Option<&Runner>,
 ) -> Result<(), MessageError> {
     while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
         match message {
@@ -189,6 +195,17 @@ async fn listen(
                     expelled: false,
                 });
             }
+            Downward::Assignments(assignments) => {
+                let Some(runner) = runner else {
+                    warn!("this node runs no tasks; assignments refused");
+                    continue;
+                };
+                // What was not taken is said again, complete, in the next session.
+                if let Err(error) = runner.assign(assignments).await {
+                    warn!(%error, "assignments refused");
+                    return Ok(());
+                }
+            }
             Downward::Removed => {
                 orders.send_modify(|orders| orders.expelled = true);
                 return Ok(());
@@ -202,9 +219,17 @@ async fn speak(
     mut writer: WriteHalf<Box<dyn Io>>,
     portrait: &mut watch::Receiver<SelfPortrait>,
     farewells: &mut mpsc::Receiver<Farewell>,
+    mut statuses: Option<watch::Receiver<Statuses>>,
 ) -> Result<(), MessageError> {
+    let mut told = None;
     loop {
         tokio::select! {
+            now = news(&mut statuses, told.is_none()) => {
+                for report in reports(told.as_ref(), &now) {
+                    write_message(&mut writer, &Upward::Statuses(report), SESSION_FRAME).await?;
+                }
+                told = Some(now);
+            }
             word = farewells.recv() => {
                 let message = match word {
                     Some(Farewell::Restarting) => Upward::Restarting,
@@ -222,6 +247,16 @@ async fn speak(
             }
         }
     }
+}
+
+/// How the tasks are: at once when `first`, else once that has changed. Never, without a runner or after its end.
+async fn news(statuses: &mut Option<watch::Receiver<Statuses>>, first: bool) -> Statuses {
+    if let Some(statuses) = statuses
+        && (first || statuses.changed().await.is_ok())
+    {
+        return statuses.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 async fn register(

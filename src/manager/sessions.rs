@@ -123,6 +123,9 @@ impl Term {
                 } => {
                     self.record(node, &description.0, &addresses).await?;
                 }
+                Upward::Statuses(report) => {
+                    debug!(%node, tasks = report.statuses.len(), "statuses of tasks");
+                }
                 Upward::Restarting => self.tell(node, News::Restarting).await,
                 Upward::Leaving => self.tell(node, News::Left).await,
             }

@@ -91,21 +91,31 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", program, …]` or `["CMD-SHELL", line]`; inherited when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
     /// Between two questions.
-    #[serde(with = "nanos")]
+    #[serde(with = "nanos", skip_serializing_if = "Duration::is_zero")]
     pub interval: Duration,
     /// How long an answer may take.
-    #[serde(with = "nanos")]
+    #[serde(with = "nanos", skip_serializing_if = "Duration::is_zero")]
     pub timeout: Duration,
     /// Failures in a row that make it unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
     pub retries: u32,
     /// How long failures do not count after its start.
-    #[serde(with = "nanos")]
+    #[serde(with = "nanos", skip_serializing_if = "Duration::is_zero")]
     pub start_period: Duration,
     /// Between two questions in that time.
-    #[serde(with = "nanos")]
+    #[serde(with = "nanos", skip_serializing_if = "Duration::is_zero")]
     pub start_interval: Duration,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Durations as whole nanoseconds, as Docker's JSON has them; negative ones are read as zero.

@@ -32,6 +32,7 @@ pub mod image;
 pub mod limits;
 pub mod node;
 pub mod task;
+pub mod task_spec;
 pub mod time;
 
 pub use address::{AddressSpec, HostSpec};
@@ -46,6 +47,7 @@ pub use node::{
     Role, Standing,
 };
 pub use task::{Slot, TaskState, TaskStatus};
+pub use task_spec::{ContainerSpec, TaskSpec};
 pub use time::Timestamp;
 
 use serde::{Deserialize, Serialize};

@@ -211,6 +211,7 @@ impl Member {
             portrait: self.portrait.subscribe(),
             farewells,
             orders,
+            runner: None,
         };
         let member = self.clone();
         let open = move |leader| inbound::open_session(member.clone(), leader);

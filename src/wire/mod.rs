@@ -2,6 +2,7 @@
 //!
 //! Bytes in, values out; no tokio and no sockets. [`codec`] alone knows bincode.
 
+pub mod assignment;
 pub mod codec;
 pub mod control;
 pub mod frame;

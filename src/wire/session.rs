@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Json;
+use super::assignment::{Assignments, Report};
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 
 /// From a node to the leader.
@@ -19,6 +20,8 @@ pub enum Upward {
         /// Hex SHA-256 of the public key of the root that issued its certificate.
         issuer: String,
     },
+    /// How its tasks are: all of them first, then each change.
+    Statuses(Report),
     /// The daemon stops and will be back; nothing is to be moved meanwhile.
     Restarting,
     /// The node leaves the cluster.
@@ -43,6 +46,8 @@ pub enum Downward {
         /// Nodes that were removed and may hold a certificate that has not ended.
         removed: Vec<NodeId>,
     },
+    /// What it is to run: a complete set first, then each change.
+    Assignments(Assignments),
     /// The node was removed from the cluster and is to stop.
     Removed,
 }

@@ -65,7 +65,7 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("openraft", &["cluster::store"]),
     ("quinn", &["cluster::transport", "identity"]),
     ("rcgen", &["identity"]),
-    ("redb", &["cluster::store"]),
+    ("redb", &["cluster::store", "agent::ledger"]),
     ("rtnetlink", &["agent", "node"]),
     ("rustls", &["cluster::transport", "identity"]),
     ("sd_notify", &["", "cli", "node"]),

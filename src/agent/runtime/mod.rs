@@ -4,6 +4,12 @@
 //! calls it, one verb at a time for each container. A runtime never decides anything about tasks, and never touches a
 //! container that does not carry this node's mark.
 
+#[cfg(test)]
+#[path = "../../../tests/agent/conformance.rs"]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 

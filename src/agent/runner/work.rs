@@ -1,0 +1,572 @@
+//! One task: asks the machine for the next action, performs it, and looks at what came of it.
+//!
+//! Each task has one of these, and nothing else touches its container, its progress or its status. An action is
+//! written down first where the machine cannot find out by looking that it was done. What fails for a while is tried
+//! again, less and less often; what is refused ends the task, in the runtime's words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::Shared;
+use super::desk::sight;
+use super::stock::{HealthExec, Stock, StockError};
+use crate::agent::ledger::{LedgerError, Write};
+use crate::agent::runtime::{Failure, Runtime, RuntimeError};
+use crate::agent::task::health::{Checkup, Health};
+use crate::agent::task::kept::{Made, Order, Progress, Want};
+use crate::agent::task::machine::{self, Action, Seen, Sight, Step, Stopping};
+use crate::agent::task::plan::{self, Planned, signal_number};
+use crate::model::container::MountSource;
+use crate::model::{ContainerId, TaskId, TaskState, TaskStatus};
+
+/// The first wait before an action is tried again; doubled each time, with jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// The longest wait before an action is tried again.
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// How long a killed process may take to be gone before it is killed again.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Signals as the kernel counts them.
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+/// Waits that grow.
+#[derive(Debug, Default)]
+pub(super) struct Backoff(u32);
+
+impl Backoff {
+    /// Waits, and longer the next time.
+    pub(super) async fn wait(&mut self) {
+        let span = RETRY_FIRST.saturating_mul(1 << self.0.min(16));
+        self.0 = self.0.saturating_add(1);
+        let jitter = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(span.min(RETRY_MOST).mul_f64(jitter)).await;
+    }
+}
+
+/// Why an action was not performed.
+#[derive(Debug)]
+pub(super) enum Hitch {
+    /// It may work later.
+    Later(String),
+    /// It never will.
+    Refused(String),
+    /// The daemon stops.
+    Closed,
+}
+
+impl From<LedgerError> for Hitch {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Closed => Self::Closed,
+            other => Self::Later(other.to_string()),
+        }
+    }
+}
+
+impl From<RuntimeError> for Hitch {
+    fn from(error: RuntimeError) -> Self {
+        match error.failure {
+            Failure::Refused => Self::Refused(error.message),
+            Failure::Gone | Failure::Retry => Self::Later(error.message),
+        }
+    }
+}
+
+impl From<StockError> for Hitch {
+    fn from(error: StockError) -> Self {
+        match error.failure {
+            Failure::Refused => Self::Refused(error.message),
+            Failure::Gone | Failure::Retry => Self::Later(error.message),
+        }
+    }
+}
+
+pub(super) struct Work<R, S, H> {
+    pub(super) shared: Arc<Shared<R, S, H>>,
+    pub(super) orders: watch::Receiver<Arc<Order>>,
+    pub(super) progress: Progress,
+    pub(super) made: Option<Made>,
+    pub(super) seen: Seen,
+    pub(super) checkup: Option<Checkup>,
+    /// When the next question for its health is due.
+    pub(super) ask_at: Instant,
+    /// When its process began, as far as this life knows.
+    pub(super) began: Instant,
+    /// When it has had enough time to end.
+    pub(super) patience_ends: Instant,
+    task: TaskId,
+    /// `made` is on disk.
+    made_is_kept: bool,
+    /// Held from the making of its container until its process has begun.
+    permit: Option<OwnedSemaphorePermit>,
+    backoff: Backoff,
+}
+
+impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
+    pub(super) fn new(
+        shared: Arc<Shared<R, S, H>>,
+        task: TaskId,
+        orders: watch::Receiver<Arc<Order>>,
+        progress: Progress,
+        made: Option<Made>,
+        container: Sight,
+    ) -> Self {
+        let now = Instant::now();
+        let mut work = Self {
+            shared,
+            orders,
+            progress,
+            seen: Seen {
+                gathered: made.is_some(),
+                ..Seen::default()
+            },
+            checkup: None,
+            ask_at: now,
+            began: now,
+            patience_ends: now,
+            task,
+            made_is_kept: made.is_some(),
+            made,
+            permit: None,
+            backoff: Backoff::default(),
+        };
+        work.sees(container);
+        work
+    }
+
+    /// Works until the task is forgotten or the daemon stops.
+    pub(super) async fn run(mut self) {
+        loop {
+            let order = self.orders.borrow_and_update().clone();
+            let action = machine::next(&order, &self.progress, &self.seen);
+            debug!(?action, "next");
+            let outcome = match &action {
+                Action::Forget => match self.shared.ledger.write(&[Write::Forget(self.task)]).await
+                {
+                    Ok(()) => return,
+                    Err(error) => Err(error.into()),
+                },
+                other => self.perform(other, &order).await,
+            };
+            let outcome = match outcome {
+                Err(Hitch::Refused(words)) => self.refused(&action, &order, words).await,
+                other => other,
+            };
+            match outcome {
+                Ok(()) if action == Action::Look => {}
+                Ok(()) => self.backoff = Backoff::default(),
+                Err(Hitch::Later(words) | Hitch::Refused(words)) => {
+                    self.later(words, order.want()).await;
+                }
+                // The daemon stops: nothing more can be written, so nothing more is done.
+                Err(Hitch::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: &Action, order: &Order) -> Result<(), Hitch> {
+        match action {
+            Action::Look => self.look().await,
+            Action::Gather => self.gather(order).await,
+            Action::Create => self.create(order.want()).await,
+            Action::Start => self.start().await,
+            Action::Watch => self.watch(order.want()).await,
+            Action::Stop => self.stop(order).await,
+            Action::Kill => self.kill().await,
+            Action::Condemn(doom) => {
+                let doom = Some(*doom);
+                let progress = self.progress.clone();
+                self.keep(Progress { doom, ..progress }).await
+            }
+            Action::Clear => self.clear().await,
+            Action::Rest | Action::Forget => {
+                self.permit = None;
+                self.otherwise(order.want()).await;
+                Ok(())
+            }
+            Action::Rise(step) => self.rise(step, order.want()).await,
+        }
+    }
+
+    /// What came of an action that will never work. Only making and beginning a container can be refused for good.
+    async fn refused(
+        &mut self,
+        action: &Action,
+        order: &Order,
+        words: String,
+    ) -> Result<(), Hitch> {
+        match action {
+            Action::Gather | Action::Create | Action::Start => {
+                match machine::refused(self.progress.status.state, &words) {
+                    Action::Rise(step) => self.rise(&step, order.want()).await,
+                    _ => Err(Hitch::Later(words)),
+                }
+            }
+            _ => Err(Hitch::Later(words)),
+        }
+    }
+
+    /// Says why it does not get further, and waits a while, or until something else is wanted.
+    async fn later(&mut self, words: String, want: Want) {
+        debug!(why = words, "not now");
+        self.permit = None;
+        if self.seen.container != Sight::Absent {
+            self.seen.container = Sight::Unknown;
+        }
+        if self.progress.status.err != words && !self.progress.status.state.is_terminal() {
+            let status = TaskStatus {
+                err: words,
+                ..self.status(self.progress.status.state)
+            };
+            self.shared.tell(self.task, &status);
+            self.progress.status = status;
+        }
+        let mut backoff = std::mem::take(&mut self.backoff);
+        tokio::select! {
+            () = backoff.wait() => {}
+            () = self.otherwise(want) => {}
+        }
+        self.backoff = backoff;
+    }
+
+    /// Returns once something else than `want` is wanted.
+    pub(super) async fn otherwise(&mut self, want: Want) {
+        if self
+            .orders
+            .wait_for(|order| order.want() != want)
+            .await
+            .is_err()
+        {
+            // The desk has stopped, and all of its workers are about to.
+            std::future::pending().await
+        }
+    }
+
+    /// Writes progress down, then goes by it.
+    async fn keep(&mut self, progress: Progress) -> Result<(), Hitch> {
+        let write = [Write::Progress(self.task, &progress)];
+        self.shared.ledger.write(&write).await?;
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// Its container; the machine asks for nothing that needs one before it is bound.
+    fn container(&self) -> Result<ContainerId, Hitch> {
+        let unbound = || Hitch::Later("the task has no container".into());
+        self.progress.container.ok_or_else(unbound)
+    }
+
+    /// Takes note of how its container is.
+    pub(super) fn sees(&mut self, container: Sight) {
+        self.seen.container = container;
+        if !matches!(container, Sight::Running { .. }) || self.checkup.is_some() {
+            return;
+        }
+        let Some(plan) = self.made.as_ref().and_then(|made| made.health.clone()) else {
+            return;
+        };
+        let age = self.progress.started.map(|at| self.shared.now().since(at));
+        let age = age.unwrap_or_default();
+        let now = Instant::now();
+        self.began = now.checked_sub(age).unwrap_or(now);
+        let health = match self.progress.status.state {
+            TaskState::Running => Health::Healthy,
+            _ => Health::Starting,
+        };
+        let checkup = Checkup::new(plan, health);
+        self.ask_at = now + checkup.pause(age);
+        self.seen.health = Some(health);
+        self.checkup = Some(checkup);
+    }
+
+    async fn look(&mut self) -> Result<(), Hitch> {
+        let found = self.shared.runtime.inspect(self.container()?).await?;
+        self.sees(sight(found.as_ref()));
+        Ok(())
+    }
+
+    /// Gathers what the container needs; gives up as soon as it is no longer wanted.
+    async fn gather(&mut self, order: &Order) -> Result<(), Hitch> {
+        let id = self.container()?;
+        let shared = self.shared.clone();
+        let gathering = gather(&shared, order, id);
+        let made = tokio::select! {
+            made = gathering => made?,
+            () = unwanted(&mut self.orders) => return Ok(()),
+        };
+        self.made = Some(made);
+        self.seen.gathered = true;
+        Ok(())
+    }
+
+    async fn create(&mut self, want: Want) -> Result<(), Hitch> {
+        let id = self.container()?;
+        if self.permit.is_none() {
+            let starts = self.shared.starts.clone();
+            self.permit = tokio::select! {
+                permit = starts.acquire_owned() => permit.ok(),
+                () = unwanted(&mut self.orders) => return Ok(()),
+            };
+        }
+        let Some(made) = &self.made else {
+            self.seen.gathered = false;
+            return Ok(());
+        };
+        if !self.made_is_kept {
+            let writes = [
+                Write::Progress(self.task, &self.progress),
+                Write::Made(self.task, made),
+            ];
+            self.shared.ledger.write(&writes).await?;
+            self.made_is_kept = true;
+        }
+        match self.shared.runtime.create(&made.container).await {
+            Ok(()) => {
+                self.sees(Sight::Created);
+                if want < Want::Run {
+                    self.permit = None;
+                }
+                Ok(())
+            }
+            Err(error) if error.failure == Failure::Refused => Err(error.into()),
+            Err(error) => {
+                self.rename(id).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives the container another ID after an attempt that failed, as what is below may still hold something of the
+    /// old one; it keeps the old one as long as that cannot be cleared away.
+    async fn rename(&mut self, old: ContainerId) -> Result<(), Hitch> {
+        self.seen.container = Sight::Unknown;
+        self.shared.runtime.remove(old).await?;
+        self.shared.stock.release(old).await?;
+        let fresh = ContainerId::from_bytes(rand::rng().random());
+        let container = Some(fresh);
+        let progress = self.progress.clone();
+        self.keep(Progress {
+            container,
+            ..progress
+        })
+        .await?;
+        self.made = None;
+        self.made_is_kept = false;
+        self.seen = Seen {
+            container: Sight::Absent,
+            ..Seen::default()
+        };
+        Ok(())
+    }
+
+    async fn start(&mut self) -> Result<(), Hitch> {
+        let id = self.container()?;
+        if self.permit.is_none() {
+            let starts = self.shared.starts.clone();
+            self.permit = tokio::select! {
+                permit = starts.acquire_owned() => permit.ok(),
+                () = unwanted(&mut self.orders) => return Ok(()),
+            };
+        }
+        let started = self.shared.runtime.start(id).await;
+        self.permit = None;
+        match started {
+            Ok(started) => {
+                self.progress.started = Some(started.at);
+                self.sees(Sight::Running { pid: started.pid });
+                if self.checkup.is_some() {
+                    // It stays at starting for a while: people may already look at its process.
+                    let status = self.status(self.progress.status.state);
+                    self.shared.tell(self.task, &status);
+                    self.progress.status = status;
+                }
+                Ok(())
+            }
+            Err(error) if error.failure == Failure::Gone => {
+                self.sees(Sight::Absent);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends the stop signal. When that was begun in an earlier life, it goes on with what is left of its time.
+    async fn stop(&mut self, order: &Order) -> Result<(), Hitch> {
+        let id = self.container()?;
+        let now = self.shared.now();
+        if self.progress.stopping.is_none() {
+            let stopping = Some(now);
+            let progress = self.progress.clone();
+            self.keep(Progress {
+                stopping,
+                ..progress
+            })
+            .await?;
+        }
+        let (signal, grace) = self.manners(order);
+        let passed = self.progress.stopping.map(|since| now.since(since));
+        let left = grace.saturating_sub(passed.unwrap_or_default());
+        info!(signal, grace = ?left, "asked its process to end");
+        self.signal(id, signal).await?;
+        self.seen.stopping = Stopping::Signalled;
+        self.patience_ends = Instant::now() + left;
+        Ok(())
+    }
+
+    /// The stop signal, and how long it has from then on.
+    fn manners(&self, order: &Order) -> (i32, Duration) {
+        if let Some(made) = &self.made {
+            let signal = signal_number(&made.container.stop_signal);
+            return (signal.unwrap_or(SIGTERM), made.container.stop_grace);
+        }
+        // Adopted without a record of its making: the image's own signal is not known.
+        let spec = order
+            .assigned
+            .spec
+            .container_spec
+            .clone()
+            .unwrap_or_default();
+        let signal = signal_number(&spec.stop_signal).unwrap_or(SIGTERM);
+        (signal, plan::grace(&spec))
+    }
+
+    async fn kill(&mut self) -> Result<(), Hitch> {
+        let id = self.container()?;
+        self.signal(id, SIGKILL).await?;
+        self.seen.stopping = Stopping::Killed;
+        self.patience_ends = Instant::now() + KILL_AGAIN;
+        Ok(())
+    }
+
+    async fn signal(&mut self, id: ContainerId, signal: i32) -> Result<(), Hitch> {
+        match self.shared.runtime.signal(id, signal).await {
+            Err(error) if error.failure == Failure::Gone => {
+                self.sees(Sight::Absent);
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn clear(&mut self) -> Result<(), Hitch> {
+        if let Some(id) = self.progress.container {
+            self.shared.runtime.remove(id).await?;
+            self.shared.stock.release(id).await?;
+        }
+        self.seen = Seen {
+            container: Sight::Absent,
+            ..Seen::default()
+        };
+        let cleared = true;
+        let progress = self.progress.clone();
+        self.keep(Progress {
+            cleared,
+            ..progress
+        })
+        .await
+    }
+
+    async fn rise(&mut self, step: &Step, want: Want) -> Result<(), Hitch> {
+        let status = TaskStatus {
+            err: step.err.clone(),
+            exit_code: step.exit_code,
+            ..self.status(step.to)
+        };
+        let from = self.progress.status.state;
+        let progress = Progress {
+            status,
+            ..self.progress.clone()
+        };
+        if machine::must_be_kept(step.to, want) {
+            self.keep(progress).await?;
+        } else {
+            self.progress = progress;
+        }
+        info!(%from, to = %step.to, err = step.err, "task moved");
+        self.shared.tell(self.task, &self.progress.status);
+        if step.to.is_terminal() {
+            self.permit = None;
+        }
+        Ok(())
+    }
+
+    /// The status in `state` as of now: never before an earlier one, should the clock have been set back.
+    fn status(&self, state: TaskState) -> TaskStatus {
+        let last = &self.progress.status;
+        let (pid, is_there) = match self.seen.container {
+            Sight::Running { pid } => (pid, true),
+            Sight::Created | Sight::Exited(_) => (0, true),
+            Sight::Unknown | Sight::Absent | Sight::Ruin => (0, false),
+        };
+        let container = self.progress.container.filter(|_| is_there);
+        TaskStatus {
+            state,
+            at: self
+                .shared
+                .now()
+                .max(last.at.after(Duration::from_nanos(1))),
+            message: state.message().into(),
+            container: container.or(last.container),
+            pid,
+            ..TaskStatus::default()
+        }
+    }
+}
+
+/// Returns once the task is to end.
+async fn unwanted(orders: &mut watch::Receiver<Arc<Order>>) {
+    if orders
+        .wait_for(|order| order.want() >= Want::Stop)
+        .await
+        .is_err()
+    {
+        std::future::pending().await
+    }
+}
+
+/// Decides on the container, and has everything ready that it needs.
+async fn gather<R: Runtime, S: Stock, H: HealthExec>(
+    shared: &Shared<R, S, H>,
+    order: &Order,
+    id: ContainerId,
+) -> Result<Made, Hitch> {
+    let assigned = &order.assigned;
+    let reference = assigned.spec.container_spec.as_ref();
+    let reference = reference.map_or("", |spec| spec.image.as_str());
+    let (image, config) = shared
+        .stock
+        .image(reference, &assigned.registry_auth)
+        .await?;
+    let planned = plan::container(assigned, &image, &config, &shared.settings.node, id);
+    let Planned {
+        mut container,
+        health,
+        volumes,
+        make_binds,
+    } = planned.map_err(|error| Hitch::Refused(plan::words(&error)))?;
+    for (at, mount) in container.mounts.iter().enumerate() {
+        if let MountSource::Bind { path, .. } = &mount.source {
+            shared.stock.bind(path, make_binds.contains(&at)).await?;
+        }
+    }
+    for (at, wanted) in &volumes {
+        let path = shared.stock.volume(id, &image, wanted).await?;
+        if let Some(mount) = container.mounts.get_mut(*at) {
+            mount.source = MountSource::Bind {
+                path,
+                propagation: String::new(),
+                non_recursive: false,
+            };
+        }
+    }
+    container.network = shared.stock.network(id, assigned).await?;
+    Ok(Made { container, health })
+}

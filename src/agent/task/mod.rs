@@ -1,0 +1,15 @@
+//! A task on this node, as pure decisions: what container it is, what comes next, and whether it is healthy.
+//!
+//! | file | decides |
+//! |---|---|
+//! | [`plan`] | the container that a spec and an image make |
+//! | [`machine`] | the one next action, of what is kept and what is seen |
+//! | [`health`] | when a container is asked, and what the answers mean |
+//! | [`kept`] | what the ledger keeps of a task |
+//!
+//! Nothing here touches a clock, a disk or a container: that is the runner's work ([`super::runner`]).
+
+pub mod health;
+pub mod kept;
+pub mod machine;
+pub mod plan;

@@ -1,0 +1,336 @@
+//! Specs and images, and the containers that they make.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::container::{Mount, MountSource};
+use crate::model::task::ServiceRef;
+use crate::model::{Digest, ServiceId, Slot, TaskId, TaskState};
+
+fn assigned(container: Value) -> Assigned {
+    Assigned {
+        task: TaskId::from_bits(1),
+        service: ServiceRef {
+            id: ServiceId::from_bits(2),
+            name: "web".into(),
+        },
+        service_labels: BTreeMap::new(),
+        slot: Slot::Number(3),
+        desired: TaskState::Running,
+        observed: TaskState::Assigned,
+        spec: serde_json::from_value(json!({ "ContainerSpec": container })).unwrap(),
+        log_driver: None,
+        registry_auth: Default::default(),
+    }
+}
+
+fn image() -> ImageConfig {
+    ImageConfig {
+        entrypoint: vec!["/entry".into()],
+        cmd: vec!["serve".into()],
+        env: vec!["PATH=/image".into(), "COLOR=red".into()],
+        user: "app".into(),
+        working_dir: "/app".into(),
+        stop_signal: "SIGQUIT".into(),
+        labels: BTreeMap::from([("from".into(), "image".into())]),
+        ..ImageConfig::default()
+    }
+}
+
+fn node() -> NodeSelf {
+    NodeSelf {
+        node: NodeId::from_bits(4),
+        hostname: "host".into(),
+        log: LogConfig {
+            driver: "json-file".into(),
+            options: BTreeMap::new(),
+        },
+        ..NodeSelf::default()
+    }
+}
+
+fn id() -> ContainerId {
+    ContainerId::from_bytes([0xab; 32])
+}
+
+fn plan_of(assigned: &Assigned, config: &ImageConfig) -> Result<Planned, PlanError> {
+    let image = ImageRef {
+        name: "app:1".into(),
+        manifest: Digest::from_bytes([7; 32]),
+    };
+    container(assigned, &image, config, &node(), id())
+}
+
+#[track_caller]
+fn planned(container: Value) -> Planned {
+    plan_of(&assigned(container), &image()).unwrap()
+}
+
+#[test]
+fn the_image_says_what_the_user_does_not() {
+    let container = planned(json!({"Image": "app:1"})).container;
+    assert_eq!(container.process.args, ["/entry", "serve"]);
+    let env = ["PATH=/image", "HOSTNAME=abababababab", "COLOR=red"];
+    assert_eq!(container.process.env, env);
+    assert_eq!(
+        (container.process.user, container.process.cwd),
+        ("app".into(), "/app".into())
+    );
+    assert_eq!(container.stop_signal, "SIGQUIT");
+    assert_eq!(container.stop_grace, Duration::from_secs(10));
+    assert_eq!(container.name, format!("web.3.{}", TaskId::from_bits(1)));
+    assert_eq!(container.log.driver, "json-file");
+    for (key, value) in [
+        ("from", "image".to_owned()),
+        ("com.docker.swarm.task", String::new()),
+        ("com.docker.swarm.task.id", TaskId::from_bits(1).to_string()),
+        ("com.docker.swarm.task.name", container.name.clone()),
+        ("com.docker.swarm.node.id", NodeId::from_bits(4).to_string()),
+        (
+            "com.docker.swarm.service.id",
+            ServiceId::from_bits(2).to_string(),
+        ),
+        ("com.docker.swarm.service.name", "web".into()),
+    ] {
+        assert_eq!(container.labels[key], value, "{key}");
+    }
+}
+
+#[test]
+fn entrypoint_and_arguments_are_laid_over_each_other_as_docker_does() {
+    for (spec, expected) in [
+        (json!({"Args": ["x"]}), &["/entry", "x"][..]),
+        (json!({"Command": ["/c"]}), &["/c"]),
+        (json!({"Command": ["/c"], "Args": ["x"]}), &["/c", "x"]),
+    ] {
+        assert_eq!(planned(spec).container.process.args, expected);
+    }
+    let nothing = plan_of(&assigned(json!({})), &ImageConfig::default());
+    assert_eq!(nothing, Err(PlanError::NoCommand));
+    let no_container = Assigned {
+        spec: TaskSpec::default(),
+        ..assigned(json!({}))
+    };
+    assert_eq!(
+        plan_of(&no_container, &image()),
+        Err(PlanError::NoContainer)
+    );
+}
+
+#[test]
+fn the_environment_has_each_name_once_and_templates_expanded() {
+    let container = planned(json!({
+        "Hostname": "{{.Service.Name}}-{{.Task.Slot}}", "TTY": true,
+        "Env": ["COLOR", "WHO={{.Node.Hostname}}", "PATH=/mine", "A=1", "A=2"],
+    }))
+    .container;
+    let env = [
+        "PATH=/mine",
+        "HOSTNAME=web-3",
+        "TERM=xterm",
+        "WHO=host",
+        "A=2",
+    ];
+    assert_eq!(container.process.env, env);
+    assert_eq!(container.hostname, "web-3");
+    let wrong = plan_of(&assigned(json!({"Env": ["A={{.Nothing}}"]})), &image()).unwrap_err();
+    assert_eq!(
+        words(&wrong),
+        "failed to expand env: template: expansion:1: executing \"expansion\" at <.Nothing>: can't evaluate field"
+    );
+}
+
+#[test]
+fn limits_are_limits_and_reservations_are_not() {
+    let mut assigned = assigned(
+        json!({"OomScoreAdj": 70_000, "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}]}),
+    );
+    assigned.spec.resources = serde_json::from_value(json!({
+        "Limits": {"NanoCPUs": 5, "MemoryBytes": 67_108_864, "Pids": 9},
+        "Reservations": {"MemoryBytes": 1_000_000_000},
+    }))
+    .unwrap();
+    let container = plan_of(&assigned, &image()).unwrap().container;
+    let expected = ResourceLimits {
+        nano_cpus: 5,
+        memory: 64 << 20,
+        pids: 9,
+        oom_score_adj: 1000,
+        ..ResourceLimits::default()
+    };
+    assert_eq!(container.limits, expected);
+    assert_eq!(
+        (container.ulimits[0].soft, container.ulimits[0].hard),
+        (1, 2)
+    );
+    assigned.spec.resources =
+        serde_json::from_value(json!({"Limits": {"MemoryBytes": 5 << 20}})).unwrap();
+    assert_eq!(plan_of(&assigned, &image()), Err(PlanError::Memory));
+}
+
+#[test]
+fn mounts_are_sorted_from_outside_in_and_the_images_volumes_come_along() {
+    let config = ImageConfig {
+        volumes: vec!["/data".into(), "/a/b/c".into()],
+        ..image()
+    };
+    let spec = json!({"Mounts": [
+        {"Type": "bind", "Source": "/src/", "Target": "/a/b/c/../d", "ReadOnly": true,
+         "BindOptions": {"CreateMountpoint": true, "Propagation": "rslave"}},
+        {"Type": "volume", "Source": "v-{{.Task.Slot}}", "Target": "/data", "VolumeOptions": {"Subpath": "x/y",
+         "DriverConfig": {"Name": "local", "Options": {"device": "{{.Node.Hostname}}"}}}},
+        {"Type": "volume", "Target": "/deep/er/still/more"},
+        {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 5, "Options": [["noexec"], ["uid", "7"]]}},
+    ]});
+    let planned = plan_of(&assigned(spec), &config).unwrap();
+    let mounts = &planned.container.mounts;
+    let targets: Vec<&str> = mounts
+        .iter()
+        .map(|it| it.target.to_str().unwrap())
+        .collect();
+    assert_eq!(
+        targets,
+        ["/data", "/t", "/a/b/d", "/a/b/c", "/deep/er/still/more"]
+    );
+    let bind = Mount {
+        target: "/a/b/d".into(),
+        read_only: true,
+        source: MountSource::Bind {
+            path: "/src".into(),
+            propagation: "rslave".into(),
+            non_recursive: false,
+        },
+    };
+    assert_eq!(mounts[2], bind);
+    assert_eq!(planned.make_binds, [2]);
+    let tmpfs = MountSource::Tmpfs {
+        size: 5,
+        mode: 0o1777,
+        options: vec!["noexec".into(), "uid=7".into()],
+    };
+    assert_eq!(mounts[1].source, tmpfs);
+    let [(0, named), (3, of_image), (4, anonymous)] = &planned.volumes[..] else {
+        panic!("{:#?}", planned.volumes);
+    };
+    assert_eq!((named.name.as_str(), named.anonymous), ("v-3", false));
+    assert_eq!(named.options["device"], "host");
+    assert!(of_image.anonymous && anonymous.anonymous);
+    assert_ne!(of_image.name, anonymous.name);
+    assert_eq!((of_image.name.len(), anonymous.name.len()), (64, 64));
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_dockers_words() {
+    for (spec, expected) in [
+        (
+            json!({"Mounts": [{"Type": "bind", "Target": "/t"}]}),
+            "invalid mount config for type \"bind\": field Source must not be empty",
+        ),
+        (
+            json!({"Mounts": [{"Type": "volume", "Source": "v"}]}),
+            "invalid mount config for type \"volume\": field Target must not be empty",
+        ),
+        (
+            json!({"Mounts": [{"Type": "tmpfs", "Target": "t"}]}),
+            "invalid mount config for type \"tmpfs\": invalid mount path: 't' mount path must be absolute",
+        ),
+        (
+            json!({"Mounts": [{"Type": "tmpfs", "Target": "/t"}, {"Type": "tmpfs", "Target": "/t/"}]}),
+            "Duplicate mount point: /t",
+        ),
+        (
+            json!({"Mounts": [{"Type": "volume", "Target": "/t", "VolumeOptions": {"Subpath": "../x"}}]}),
+            "invalid mount config for type \"volume\": subpath must be a relative path within the volume",
+        ),
+        (
+            json!({"Mounts": [{"Type": "npipe", "Target": "/t"}]}),
+            "invalid mount config for type \"npipe\": mount type unknown or not supported",
+        ),
+        (
+            json!({"Hosts": ["name 1.2.3.4"]}),
+            "invalid IP address in add-host: \"name 1.2.3.4\"",
+        ),
+        (
+            json!({"DNSConfig": {"Nameservers": ["x"]}}),
+            "x is not an ip address",
+        ),
+        (
+            json!({"StopSignal": "SIGNOTHING"}),
+            "invalid signal: SIGNOTHING",
+        ),
+        (
+            json!({"Privileges": {"Seccomp": {"Mode": "custom", "Profile": "*"}}}),
+            "invalid seccomp profile: Invalid symbol 42, offset 0.",
+        ),
+        (
+            json!({"Privileges": {"AppArmor": {"Mode": "x"}}}),
+            "invalid AppArmor mode: \"x\"",
+        ),
+    ] {
+        let error = plan_of(&assigned(spec), &image()).unwrap_err();
+        assert_eq!(words(&error), expected);
+    }
+}
+
+#[test]
+fn security_is_carried_over() {
+    let container = planned(json!({
+        "CapabilityAdd": ["net_admin", "CAP_SYS_TIME", "all"], "CapabilityDrop": ["ALL"],
+        "Privileges": {"NoNewPrivileges": true, "Seccomp": {"Mode": "custom", "Profile": "e30="},
+            "AppArmor": {"Mode": "disabled"}},
+        "Hosts": ["1.2.3.4 one two"], "Init": true,
+    }))
+    .container;
+    let security = container.security;
+    assert_eq!(security.cap_add, ["CAP_NET_ADMIN", "CAP_SYS_TIME", "ALL"]);
+    assert_eq!(security.seccomp, Seccomp::Profile("{}".into()));
+    assert_eq!(
+        (security.apparmor.as_str(), security.no_new_privileges),
+        ("unconfined", true)
+    );
+    assert_eq!(
+        container.hosts,
+        [("1.2.3.4".parse().unwrap(), vec!["one".to_owned()])]
+    );
+    assert!(container.init);
+}
+
+#[test]
+fn signals_are_known_by_all_their_names() {
+    for (name, number) in [
+        ("SIGTERM", Some(15)),
+        ("term", Some(15)),
+        ("9", Some(9)),
+        ("SIGRTMIN", Some(34)),
+        ("RTMIN+3", Some(37)),
+        ("SIGRTMAX-1", Some(63)),
+        ("RTMAX+1", None),
+        ("RTMIN-1", None),
+        ("0", None),
+        ("65", None),
+        ("", None),
+        ("SIG", None),
+    ] {
+        assert_eq!(signal_number(name), number, "{name}");
+    }
+}
+
+#[test]
+fn the_log_driver_is_the_specs_then_the_clusters_then_the_nodes() {
+    let driver = |name: &str| {
+        Some(Driver {
+            name: name.into(),
+            options: BTreeMap::from([("k".into(), "v".into())]),
+        })
+    };
+    let mut assigned = assigned(json!({}));
+    assigned.log_driver = driver("journald");
+    let log = |assigned: &Assigned| plan_of(assigned, &image()).unwrap().container.log.driver;
+    assert_eq!(log(&assigned), "journald");
+    assigned.spec.log_driver = driver("local");
+    assert_eq!(log(&assigned), "local");
+    assigned.spec.log_driver = driver("");
+    assert_eq!(log(&assigned), "json-file");
+}

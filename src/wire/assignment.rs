@@ -1,0 +1,115 @@
+//! What the leader assigns to a node, and what the node says of it.
+//!
+//! Sent in the session ([`super::session`]) and kept in the agent's ledger. Tasks and their status travel as JSON,
+//! because they grow fields. [`Assignments`] are numbered: what is older than what a node has taken is void.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Json;
+use crate::model::cluster::Secret;
+use crate::model::task::{ServiceRef, container_name};
+use crate::model::task_spec::Driver;
+use crate::model::{Slot, TaskId, TaskSpec, TaskState, TaskStatus};
+
+/// A task for one node. All but `desired` is the same for its whole life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Which.
+    pub task: TaskId,
+    /// The service that it is of.
+    pub service: ServiceRef,
+    /// The service's labels, for templates.
+    #[serde(default)]
+    pub service_labels: BTreeMap<String, String>,
+    /// Its place in the service.
+    pub slot: Slot,
+    /// How far it is to go; only rises.
+    pub desired: TaskState,
+    /// How far the leader has seen it. An agent that has lost its own ledger does not begin it anew.
+    #[serde(default)]
+    pub observed: TaskState,
+    /// What it is to be.
+    pub spec: TaskSpec,
+    /// Where its output goes when the spec does not say: the cluster's default.
+    #[serde(default)]
+    pub log_driver: Option<Driver>,
+    /// For the registry, as in `X-Registry-Auth`.
+    #[serde(default)]
+    pub registry_auth: Secret,
+}
+
+impl Assigned {
+    /// What its container is called.
+    pub fn name(&self) -> String {
+        container_name(&self.service.name, self.slot, self.task)
+    }
+}
+
+/// Some or all tasks of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignments {
+    /// Of the leader who says so.
+    pub term: u64,
+    /// Rises within a term with each message to this node that says something new.
+    pub generation: u64,
+    /// Whether these are all of the node's tasks: any other is to be stopped and forgotten.
+    pub complete: bool,
+    /// Tasks that are new, or whose desired state has risen.
+    pub tasks: Vec<Json<Assigned>>,
+    /// Tasks that the cluster has forgotten: what is left of them is to be removed.
+    pub removed: Vec<TaskId>,
+}
+
+/// What a node has seen of its tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether every task of the node was named by now in this session: the last part of its first word.
+    pub complete: bool,
+    /// The status of each that has changed.
+    pub statuses: Vec<(TaskId, Json<TaskStatus>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ContainerSpec;
+    use crate::wire::{decode, encode};
+
+    #[test]
+    fn assignments_and_reports_travel_in_frames() {
+        let assigned = Assigned {
+            task: TaskId::from_bits(7),
+            service: ServiceRef::default(),
+            service_labels: BTreeMap::new(),
+            slot: Slot::Number(2),
+            desired: TaskState::Running,
+            observed: TaskState::Assigned,
+            spec: TaskSpec {
+                container_spec: Some(ContainerSpec {
+                    image: "busybox".into(),
+                    ..ContainerSpec::default()
+                }),
+                ..TaskSpec::default()
+            },
+            log_driver: None,
+            registry_auth: Secret("e30=".into()),
+        };
+        let assignments = Assignments {
+            term: 3,
+            generation: 9,
+            complete: true,
+            tasks: vec![Json(assigned)],
+            removed: vec![TaskId::from_bits(8)],
+        };
+        let bytes = encode(&assignments).unwrap();
+        assert_eq!(decode::<Assignments>(&bytes).unwrap(), assignments);
+        let report = Report {
+            complete: false,
+            statuses: vec![(TaskId::from_bits(7), Json(TaskStatus::default()))],
+        };
+        let bytes = encode(&report).unwrap();
+        assert_eq!(decode::<Report>(&bytes).unwrap(), report);
+    }
+}
