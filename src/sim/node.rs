@@ -168,7 +168,6 @@ impl Node {
             farewells: ends.farewells,
             orders: ends.orders,
             runner: None,
-            runner: None,
         };
         let (node, owner) = (self.clone(), world.clone());
         let open = move |leader| open_session(owner.clone(), node.clone(), leader);
