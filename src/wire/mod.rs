@@ -3,6 +3,7 @@
 //! Bytes in, values out; no tokio and no sockets. [`codec`] alone knows bincode.
 
 pub mod codec;
+pub mod content;
 pub mod control;
 pub mod frame;
 pub mod hello;
