@@ -2,6 +2,11 @@
 //!
 //! Each test has a [`world`] of its own and drives [`Images`](skein::agent::images::Images) as the daemon does. Where
 //! the machine does not allow it, a test says so on standard error and ends.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot be set up fails where it stands, or says why it does not run"
+)]
 
 mod archive;
 mod fake;

@@ -121,7 +121,7 @@ impl Peers for View {
             };
             match self.mesh.manner(node) {
                 Manner::Lies => pretend(Held::Here { size: 1 }),
-                Manner::Vanishes if asked % 2 == 0 => pretend(Held::Coming {
+                Manner::Vanishes if asked.is_multiple_of(2) => pretend(Held::Coming {
                     bytes: 1,
                     settled: true,
                 }),

@@ -78,7 +78,7 @@ async fn an_image_is_pulled_and_is_up_to_date_after_that() {
 
     let local = images.resolve(&name).await.unwrap().unwrap();
     assert_eq!(Some(local.id), first.config.id);
-    assert_eq!(local.tags, [name.clone()]);
+    assert_eq!(local.tags, std::slice::from_ref(&name));
     assert_eq!(local.chain.len(), 3);
     assert!(local.size > 400_000, "{}", local.size);
 

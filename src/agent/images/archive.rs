@@ -128,7 +128,7 @@ impl Archive {
                         continue;
                     };
                     let base = match kind {
-                        tar::EntryType::Symlink => path.parent().unwrap_or(Path::new("")),
+                        tar::EntryType::Symlink => path.parent().unwrap_or_else(|| Path::new("")),
                         _ => Path::new(""),
                     };
                     let Some(to) = clean(&base.join(to)) else {

@@ -56,9 +56,9 @@ pub enum PullError {
         /// The image as people write it.
         name: String,
         /// What it is built for.
-        found: Platform,
+        found: Box<Platform>,
         /// What it was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
     },
     /// The registry, or the way to it, does not answer.
     #[error("Get \"{url}\": {why}")]

@@ -103,7 +103,7 @@ impl Job {
         let mut bad = BTreeSet::new();
         loop {
             let failed = match self.inner.source(wanted.digest, &mut bad).await {
-                Source::Peer(node) => match self.from_peer(node, wanted, labels).await {
+                Source::Peer(node) => match self.take_from_peer(node, wanted, labels).await {
                     Err(Failure::Source(error)) => {
                         warn!(peer = %node, digest = %wanted.digest, %error, "a peer failed to send content");
                         bad.insert(node);
@@ -112,13 +112,13 @@ impl Job {
                     other => other,
                 },
                 Source::Registry(claim) => {
-                    let done = self.from_registry(&claim, wanted, labels).await;
+                    let done = self.take_from_registry(&claim, wanted, labels).await;
                     match done {
                         // The peers that were not asked because there are too many of them may have it.
                         Err(Failure::Source(error)) => {
                             match self.inner.any_holder(wanted.digest, &bad).await {
                                 Some(node) => self
-                                    .from_peer(node, wanted, labels)
+                                    .take_from_peer(node, wanted, labels)
                                     .await
                                     .map_err(|_| Failure::Final(error)),
                                 None => Err(Failure::Final(error)),
@@ -144,7 +144,7 @@ impl Job {
         }
     }
 
-    async fn from_peer(
+    async fn take_from_peer(
         &self,
         node: NodeId,
         wanted: Wanted,
@@ -194,7 +194,7 @@ impl Job {
         feed.finish(self, labels).await.map_err(wrong)
     }
 
-    async fn from_registry(
+    async fn take_from_registry(
         &self,
         claim: &Claim,
         wanted: Wanted,
@@ -203,7 +203,7 @@ impl Job {
         self.repository().await.map_err(Failure::Source)?;
         let (mut failures, mut had, mut fresh) = (0, 0, false);
         loop {
-            let (done, bytes) = self.from_registry_once(claim, wanted, labels).await;
+            let (done, bytes) = self.try_registry(claim, wanted, labels).await;
             let error = match done {
                 // What an earlier attempt left may have been wrong: once more, from the beginning.
                 Err(Failure::Final(PullError::WrongContent(_))) if bytes.resumed && !fresh => {
@@ -223,20 +223,18 @@ impl Job {
         }
     }
 
-    async fn from_registry_once(
+    async fn try_registry(
         &self,
         claim: &Claim,
         wanted: Wanted,
         labels: &BTreeMap<String, String>,
     ) -> (Result<(), Failure>, Reach) {
         let mut seen = Reach::default();
-        let done = self
-            .stream_from_registry(claim, wanted, labels, &mut seen)
-            .await;
+        let done = self.stream_blob(claim, wanted, labels, &mut seen).await;
         (done, seen)
     }
 
-    async fn stream_from_registry(
+    async fn stream_blob(
         &self,
         claim: &Claim,
         wanted: Wanted,

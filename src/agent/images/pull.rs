@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tracing::info;
@@ -19,6 +20,7 @@ use super::manifest::{CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Manife
 use super::platform::Platform;
 use super::progress::{Progress, Step};
 use super::reference::Reference;
+use super::source::ASK_AT_ONCE;
 use super::{Images, Inner};
 use crate::model::{Digest, ImageConfig};
 use crate::wire::content::{Answer, Question};
@@ -154,8 +156,8 @@ impl Job {
         {
             return Err(PullError::WrongPlatform {
                 name: self.reference.familiar(),
-                found: file.platform,
-                wanted: wanted.clone(),
+                found: Box::new(file.platform),
+                wanted: Box::new(wanted.clone()),
             });
         }
         let fetched = self.layers(&manifest, &file).await?;
@@ -172,6 +174,8 @@ impl Job {
         }
         let newer = fetched || before.is_none_or(|before| before.target.digest != target.digest);
         self.inner.point(name, &target).await?;
+        // Another platform of it may have been the only one here.
+        self.inner.forget(target.digest);
         Ok(Pulled {
             manifest: manifest_at,
             config: file.config,
@@ -212,15 +216,22 @@ impl Job {
 
     /// What a peer knows by the name.
     async fn named_by_peer(&self) -> Option<(Digest, u64)> {
-        let peers = &self.inner.peers;
-        for node in peers.live() {
-            let question = Question::Name(self.reference.record());
-            if let Some(Answer::Name(Some(target))) = peers.ask(node, question).await {
-                info!(image = %self.reference.familiar(), peer = %node, "no registry has the image, a peer does");
-                return Some((target.digest, target.size));
-            }
-        }
-        None
+        let (peers, name) = (&self.inner.peers, self.reference.record());
+        let answers = stream::iter(peers.live())
+            .map(|node| {
+                let question = Question::Name(name.clone());
+                async move { (node, peers.ask(node, question).await) }
+            })
+            .buffer_unordered(ASK_AT_ONCE)
+            .filter_map(|(node, answer)| async move {
+                match answer {
+                    Some(Answer::Name(Some(target))) => Some((node, target)),
+                    _ => None,
+                }
+            });
+        let (node, target) = Box::pin(answers).next().await?;
+        info!(image = %self.reference.familiar(), peer = %node, "no registry has the image, a peer does");
+        Some((target.digest, target.size))
     }
 
     /// A manifest or an index of this digest, fetched if it is not here.

@@ -170,6 +170,7 @@ impl Images {
             .parse::<Reference>()
             .map_err(PullError::from)?
             .record();
+        let _turn = self.0.busy.on(name.clone()).await;
         let before = self.0.store.record(&name).await?;
         if before.is_some_and(|before| before.labels.get(MADE_FROM) == Some(&mark))
             && self

@@ -15,7 +15,7 @@ use crate::model::{Digest, NodeId};
 use crate::wire::content::{Answer, Held, Question};
 
 /// Peers that are asked at the same time.
-const ASK_AT_ONCE: usize = 32;
+pub(super) const ASK_AT_ONCE: usize = 32;
 
 /// How long a peer that fetches may make no headway before another one does it.
 const STALLED: Duration = Duration::from_secs(15);

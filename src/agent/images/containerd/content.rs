@@ -158,9 +158,8 @@ impl Containerd {
             let status = Status::out_of_range("it is longer than such content is");
             return Err(StoreError::new("read content", status));
         }
-        let mut pieces = match maybe(self.read(digest, 0).await)? {
-            Some(pieces) => pieces,
-            None => return Ok(None),
+        let Some(mut pieces) = maybe(self.read(digest, 0).await)? else {
+            return Ok(None);
         };
         let mut whole = Vec::new();
         while let Some(piece) = pieces.next().await {
