@@ -17,8 +17,11 @@ use crate::wire::content::Held;
 /// How long another node's claim is remembered that was not renewed: its fetch is asked for by then.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Claims of others that are remembered, over all content.
+/// Content for which claims of others are remembered.
 const REMEMBERED_AT_ONCE: usize = 4096;
+
+/// Claims of others that are remembered for the same content: the best by rank. One would do while it lasts.
+const RIVALS: usize = 8;
 
 /// How often old claims are looked for when there are too many.
 const SWEPT: Duration = Duration::from_secs(1);
@@ -42,9 +45,12 @@ pub fn to_ask(mut live: Vec<NodeId>, digest: Digest) -> Vec<NodeId> {
 #[derive(Debug, Default)]
 pub struct Claims {
     own: BTreeMap<Digest, Own>,
-    others: BTreeMap<(Digest, NodeId), Instant>,
+    others: BTreeMap<Digest, Rivals>,
     swept: Option<Instant>,
 }
+
+/// Who else claims some content, by rank, and when that was heard.
+type Rivals = BTreeMap<(Digest, NodeId), Instant>;
 
 #[derive(Debug, Default)]
 struct Own {
@@ -85,17 +91,16 @@ impl Claims {
 
     /// The other node does not fetch it.
     pub fn forget(&mut self, digest: Digest, node: NodeId) {
-        self.others.remove(&(digest, node));
+        if let Some(rivals) = self.others.get_mut(&digest) {
+            rivals.remove(&rank(node, digest));
+        }
     }
 
     /// The best known of the other nodes that claim `digest`.
     pub fn claimant(&self, digest: Digest, now: Instant) -> Option<NodeId> {
-        let (low, high) = (NodeId::from_bits(0), NodeId::from_bits(u128::MAX));
-        let others = self.others.range((digest, low)..=(digest, high));
-        others
-            .filter(|(_, heard)| now.duration_since(**heard) < REMEMBERED)
-            .map(|((_, node), _)| *node)
-            .min_by_key(|node| rank(*node, digest))
+        let mut rivals = self.others.get(&digest)?.iter();
+        let fresh = rivals.find(|(_, heard)| is_fresh(**heard, now));
+        fresh.map(|((_, node), _)| *node)
     }
 
     /// What a peer is told that asks for content that is not here.
@@ -122,12 +127,21 @@ impl Claims {
         if self.others.len() >= REMEMBERED_AT_ONCE && !self.swept.is_some_and(lately) {
             self.swept = Some(now);
             self.others
-                .retain(|_, heard| now.duration_since(*heard) < REMEMBERED);
+                .retain(|_, rivals| rivals.values().any(|heard| is_fresh(*heard, now)));
         }
-        if self.others.len() < REMEMBERED_AT_ONCE {
-            self.others.insert((digest, node), now);
+        if self.others.len() < REMEMBERED_AT_ONCE || self.others.contains_key(&digest) {
+            let rivals = self.others.entry(digest).or_default();
+            rivals.retain(|_, heard| is_fresh(*heard, now));
+            rivals.insert(rank(node, digest), now);
+            if rivals.len() > RIVALS {
+                rivals.pop_last();
+            }
         }
     }
+}
+
+fn is_fresh(heard: Instant, now: Instant) -> bool {
+    now.duration_since(heard) < REMEMBERED
 }
 
 /// What a round of questions came to.
@@ -267,8 +281,13 @@ mod tests {
         claims.release(digest);
         assert_eq!(claims.answer(node(2), digest, false, now).0, Held::No);
         for n in 0..2 * REMEMBERED_AT_ONCE {
+            let other = digest_of(&n.to_be_bytes());
+            claims.answer(node(n), other, true, now);
             claims.answer(node(n), digest, true, now);
         }
         assert!(claims.others.len() <= REMEMBERED_AT_ONCE);
+        assert_eq!(claims.others[&digest].len(), RIVALS);
+        let best = to_ask((0..2 * REMEMBERED_AT_ONCE).map(node).collect(), digest)[0];
+        assert_eq!(claims.claimant(digest, now), Some(best));
     }
 }
