@@ -20,6 +20,7 @@ mod template;
 mod token;
 mod values;
 mod version;
+mod whoami;
 
 use std::process::ExitCode;
 
@@ -65,12 +66,14 @@ enum Command {
     Unlock(swarm::UnlockArgs),
     Version(version::VersionArgs),
     Daemon(daemon::DaemonArgs),
+    Whoami(whoami::WhoamiArgs),
 }
 
 /// Does what the arguments say. Returns when a client command is through or the daemon has stopped.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Daemon(args) => daemon::run(args),
+        Command::Whoami(args) => whoami::run(&args),
         command => run_client(cli.host, command),
     };
     match done {
@@ -102,6 +105,7 @@ async fn dispatch(client: &Client, command: Command) -> anyhow::Result<()> {
         Command::Unlock(args) => swarm::unlock(client, args).await,
         Command::Version(args) => version::run(client, args).await,
         Command::Daemon(args) => daemon::run(args),
+        Command::Whoami(args) => whoami::run(&args),
     }
 }
 

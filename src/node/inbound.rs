@@ -54,7 +54,7 @@ async fn serve(member: Arc<Member>, inbound: InboundStream, api: mpsc::Sender<Bo
         StreamKind::Raft | StreamKind::Api => {
             warn!(%peer, ?kind, "refused: a worker's certificate does not allow this");
         }
-        StreamKind::Hello | StreamKind::Gossip => {
+        StreamKind::Content | StreamKind::Hello | StreamKind::Gossip => {
             debug!(%peer, ?kind, "a stream that the transport serves itself");
         }
     }

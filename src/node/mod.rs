@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod clock;
+pub mod content;
 pub mod daemon;
 pub mod depart;
 pub mod duties;

@@ -17,6 +17,9 @@ pub const SESSION_FRAME: usize = 4 << 20;
 /// Longest control frame: a spec is at most a few MiB.
 pub const CONTROL_FRAME: usize = 8 << 20;
 
+/// Longest question about content, or its answer: a name and a digest.
+pub const CONTENT_FRAME: usize = 16 << 10;
+
 /// Longest join request or reply: two certificates and some words.
 pub const JOIN_FRAME: usize = 64 << 10;
 

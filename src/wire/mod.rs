@@ -4,6 +4,7 @@
 
 pub mod assignment;
 pub mod codec;
+pub mod content;
 pub mod control;
 pub mod frame;
 pub mod hello;

@@ -18,17 +18,20 @@ pub enum StreamKind {
     Control = 5,
     /// One HTTP request of Docker's API that belongs to another node, and its response.
     Api = 6,
+    /// One question about the content of images and its answer, and the bytes.
+    Content = 7,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Hello,
         Self::Gossip,
         Self::Raft,
         Self::Session,
         Self::Control,
         Self::Api,
+        Self::Content,
     ];
 
     /// The kind that a first byte announces.
@@ -46,6 +49,7 @@ impl StreamKind {
             Self::Raft => limits::RAFT_FRAME,
             Self::Session => limits::SESSION_FRAME,
             Self::Control | Self::Api => limits::CONTROL_FRAME,
+            Self::Content => limits::CONTENT_FRAME,
         }
     }
 }

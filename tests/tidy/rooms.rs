@@ -67,7 +67,10 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("rcgen", &["identity"]),
     ("redb", &["cluster::store", "agent::ledger"]),
     ("rtnetlink", &["agent", "node"]),
-    ("rustls", &["cluster::transport", "identity"]),
+    (
+        "rustls",
+        &["agent::images::registry", "cluster::transport", "identity"],
+    ),
     ("sd_notify", &["", "cli", "node"]),
     ("tracing_subscriber", &["", "cli"]),
     ("x509_parser", &["identity", "api::dto"]),

@@ -158,7 +158,8 @@ pub(super) const fn kind_limit(kind: StreamKind) -> KindLimit {
         StreamKind::Raft => (50_000, 50_000, 512, 16),
         StreamKind::Session => (5, 20, 4_096, 4),
         StreamKind::Control => (200, 400, 512, 12),
-        StreamKind::Api => (500, 1_000, 1_024, 60),
+        StreamKind::Api => (500, 1_000, 1_024, 56),
+        StreamKind::Content => (500, 1_000, 256, 8),
     };
     KindLimit {
         per_second,

@@ -271,7 +271,7 @@ async fn answer(inbound: InboundStream, handled: Arc<AtomicU64>) {
             let _ = io.write_all(&bytes).await;
             let _ = io.shutdown().await;
         }
-        StreamKind::Hello | StreamKind::Gossip => panic!("not for rooms"),
+        StreamKind::Content | StreamKind::Hello | StreamKind::Gossip => panic!("not for rooms"),
     }
 }
 
