@@ -4,6 +4,8 @@
 //! calls it, one verb at a time for each container. A runtime never decides anything about tasks, and never touches a
 //! container that does not carry this node's mark.
 
+pub mod spec;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 
