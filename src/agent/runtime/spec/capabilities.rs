@@ -81,10 +81,7 @@ pub fn of_mask(mask: u64) -> BTreeSet<String> {
 
 /// What a container has. A name is taken with and without `CAP_`, in any case. What this machine cannot give itself is
 /// left out of `ALL` and of the privileged, and refused when it is asked for by name.
-pub(super) fn resolve(
-    security: &Security,
-    host: &HostFacts,
-) -> Result<BTreeSet<String>, SpecError> {
+pub fn resolve(security: &Security, host: &HostFacts) -> Result<BTreeSet<String>, SpecError> {
     if security.privileged {
         return Ok(host.capabilities.clone());
     }

@@ -35,7 +35,7 @@ pub(super) fn mounts(
         let mut targets = config.mounts.iter().map(|wanted| &wanted.target);
         !targets.any(|target| target == mount.destination())
     };
-    let mut all: Vec<Mount> = usual(config);
+    let mut all: Vec<Mount> = usual(config, place);
     all.retain(free);
     let mut own: Vec<Mount> = files(config, place);
     if config.init {
@@ -79,7 +79,7 @@ fn mount(target: &str, kind: &str, source: impl Into<PathBuf>, options: &[&str])
 }
 
 /// What every container has. Runtimes take `cgroup` for whichever kind of groups the machine has.
-fn usual(config: &ContainerConfig) -> Vec<Mount> {
+fn usual(config: &ContainerConfig, place: &Place) -> Vec<Mount> {
     let closed = !config.security.privileged;
     let sealed = ["nosuid", "noexec", "nodev"];
     let perhaps_ro = |options: &[&'static str]| {
@@ -126,8 +126,14 @@ fn usual(config: &ContainerConfig) -> Vec<Mount> {
         ));
     } else {
         // Another's: what is there is there; a joined container's is bound by its path below its first process.
+        let root = match &config.ipc {
+            Sharing::Container(id) => place.joined.get(id).map(|pid| format!("/proc/{pid}/root")),
+            Sharing::Own | Sharing::Host => None,
+        };
+        let root = root.unwrap_or_default();
         for name in ["/dev/mqueue", "/dev/shm"] {
-            all.push(mount(name, "bind", name, &["rbind", "rprivate"]));
+            let source = format!("{root}{name}");
+            all.push(mount(name, "bind", source, &["rbind", "rprivate"]));
         }
     }
     all

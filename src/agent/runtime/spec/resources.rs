@@ -225,7 +225,7 @@ pub(super) fn nodes(devices: &[HostDevice]) -> Vec<LinuxDevice> {
 }
 
 /// Limits of a container's processes, no higher than this process may hand on.
-pub(super) fn rlimits(ulimits: &[Ulimit], host: &HostFacts) -> Result<Vec<PosixRlimit>, SpecError> {
+pub fn rlimits(ulimits: &[Ulimit], host: &HostFacts) -> Result<Vec<PosixRlimit>, SpecError> {
     let most = |name: &str| host.hard_limits.get(name).copied().unwrap_or(u64::MAX);
     // A negative limit is none, as for ulimit(1).
     let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
