@@ -18,10 +18,15 @@ fn settings(directory: &Path) -> SuperviseSettings {
     }
 }
 
-/// The private containerd that runs there.
+/// The private containerd that runs there: our own child, not what it forks itself.
 fn pid(directory: &Path) -> Option<i32> {
     let configuration = directory.join("r/containerd.toml");
-    processes(&format!("containerd --config {}", configuration.display())).pop()
+    let found = processes(&format!("containerd --config {}", configuration.display()));
+    let own = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&format!("PPid:\t{}\n", std::process::id()))
+    };
+    found.into_iter().find(own)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +45,9 @@ async fn a_private_containerd_is_kept_running_and_taken_over() {
         pid(&directory)
             .filter(|pid| *pid != first)
             .ok_or_else(|| "it is not there".to_owned())
+    });
+    eventually("it answers", || {
+        std::os::unix::net::UnixStream::connect(&found.address).map_err(|error| error.to_string())
     });
 
     // Another daemon finds it as it runs, and starts none.
