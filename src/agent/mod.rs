@@ -1,6 +1,7 @@
 //! Every node's own work, leader or not: to make the machine match what it is assigned, and to lose none of it.
 
 pub mod images;
+pub mod init;
 pub mod ledger;
 pub mod logs;
 pub mod runner;

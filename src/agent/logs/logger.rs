@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -35,6 +35,15 @@ use crate::model::container::LogConfig;
 /// The first argument of the program that makes it a logger.
 pub const ROLE: &str = "logger";
 
+/// The same, of a container with input.
+pub const FIFO_ROLE: &str = "logger-fifos";
+
+/// Stands beside the configuration of a container with input for as long as there is the container.
+pub const CREATED_FILE: &str = "created";
+
+/// Between two looks whether a silent container is still there, in ms.
+const LOOK_AGAIN_MS: u16 = 30_000;
+
 /// Exit code when it was not started by a shim.
 const NOT_A_SHIM: u8 = 2;
 
@@ -48,7 +57,44 @@ const READY: i32 = 5;
 
 /// Is the logger until the container's outputs have ended. `arguments` follow [`ROLE`].
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    // The shim asks it to end before all is read, and a limit on file sizes is an error of writing like any other.
+    be_deaf();
+    let outputs = (take(STDOUT), take(STDERR));
+    let (Some(dir), (Some(stdout), stderr)) = (arguments.next(), outputs) else {
+        let words = b"skein: `skein logger` is for containerd's shims, which hand it a container's output\n";
+        let _ = io::stderr().write_all(words);
+        return ExitCode::from(NOT_A_SHIM);
+    };
+    take_down(Path::new(&dir), stdout, stderr, || {
+        // The shim's directory of the container would stay busy.
+        let _ = nix::unistd::chdir("/");
+        let _ = nix::unistd::close(READY);
+        Patience::Forever
+    });
+    ExitCode::SUCCESS
+}
+
+/// Is the logger of a container with input, whose outputs are FIFOs beside its configuration, until they have ended.
+/// It may be started before the container, and ends as well when [`CREATED_FILE`] is not there any more.
+pub fn main_of_fifos(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    be_deaf();
+    let Some(dir) = arguments.next().map(PathBuf::from) else {
+        return ExitCode::from(NOT_A_SHIM);
+    };
+    let open = |name: &str| {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        options.open(dir.join(name)).ok()
+    };
+    let (Some(stdout), stderr) = (open("stdout"), open("stderr")) else {
+        return ExitCode::from(NOT_A_SHIM);
+    };
+    let created = dir.join(CREATED_FILE);
+    take_down(&dir, stdout, stderr, || Patience::While(created));
+    ExitCode::SUCCESS
+}
+
+/// The shim asks it to end before all is read, and a limit on file sizes is an error of writing like any other.
+fn be_deaf() {
     let mut deaf = SigSet::empty();
     for signal in [
         Signal::SIGTERM,
@@ -59,24 +105,26 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         deaf.add(signal);
     }
     let _ = deaf.thread_block();
-    let outputs = (take(STDOUT), take(STDERR));
-    let (Some(dir), (Some(stdout), stderr)) = (arguments.next(), outputs) else {
-        let words = b"skein: `skein logger` is for containerd's shims, which hand it a container's output\n";
-        let _ = io::stderr().write_all(words);
-        return ExitCode::from(NOT_A_SHIM);
-    };
-    let alive = File::open(&dir);
+}
+
+/// How long to wait for an output that is silent.
+enum Patience {
+    Forever,
+    /// As long as this file is there.
+    While(PathBuf),
+}
+
+/// Logs both outputs until they have ended; `ready` is called when nothing can go wrong any more.
+fn take_down(dir: &Path, stdout: File, stderr: Option<File>, ready: impl FnOnce() -> Patience) {
+    let alive = File::open(dir);
     let _ = alive.as_ref().map(File::lock_shared);
-    let mut sink = Sink::open(Path::new(&dir));
-    // The shim's directory of the container would stay busy.
-    let _ = nix::unistd::chdir("/");
-    let _ = nix::unistd::close(READY);
+    let mut sink = Sink::open(dir);
+    let patience = ready();
     let mut streams = vec![Stream::new(Origin::Stdout, stdout)];
     streams.extend(stderr.map(|file| Stream::new(Origin::Stderr, file)));
-    copy(&mut streams, &mut sink);
+    copy(&mut streams, &mut sink, &patience);
     sink.close();
     drop(alive);
-    ExitCode::SUCCESS
 }
 
 /// Whether a logger writes for the container with this directory: it holds a lock on it for as long as it lives.
@@ -114,10 +162,12 @@ impl Stream {
 }
 
 /// Takes down what comes until every stream has ended.
-fn copy(streams: &mut [Stream], sink: &mut Sink) {
+fn copy(streams: &mut [Stream], sink: &mut Sink, patience: &Patience) {
     let mut buffer = vec![0; CHUNK];
-    while wait(streams) {
-        for Stream { file, pieces } in &mut *streams {
+    while let Some(ready) = wait(streams, patience) {
+        let open = streams.iter_mut().filter(|stream| stream.file.is_some());
+        // A FIFO without a writer yet reads like one that has ended: only what is ready is read.
+        for (Stream { file, pieces }, _) in open.zip(ready).filter(|(_, ready)| *ready) {
             let Some(open) = file else {
                 continue;
             };
@@ -137,18 +187,24 @@ fn copy(streams: &mut [Stream], sink: &mut Sink) {
     }
 }
 
-/// Waits until a stream can be read; `false` when all have ended.
-fn wait(streams: &[Stream]) -> bool {
+/// Waits until a stream can be read, and says of each open one whether it can; `None` when all have ended.
+fn wait(streams: &[Stream], patience: &Patience) -> Option<Vec<bool>> {
     let open = streams.iter().filter_map(|stream| stream.file.as_ref());
     let mut polled: Vec<PollFd<'_>> = open
         .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
         .collect();
     if polled.is_empty() {
-        return false;
+        return None;
     }
-    match poll(&mut polled, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM) => true,
-        Err(_) => false,
+    let timeout = match patience {
+        Patience::Forever => PollTimeout::NONE,
+        Patience::While(_) => PollTimeout::from(LOOK_AGAIN_MS),
+    };
+    match (poll(&mut polled, timeout), patience) {
+        (Ok(0), Patience::While(file)) if !file.exists() => None,
+        (Ok(_), _) => Some(polled.iter().map(|one| one.any().unwrap_or(true)).collect()),
+        (Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM), _) => Some(vec![false; polled.len()]),
+        (Err(_), _) => None,
     }
 }
 

@@ -7,8 +7,11 @@
 #[cfg(test)]
 #[path = "../../../tests/agent/conformance.rs"]
 pub(crate) mod conformance;
+pub mod containerd;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod spec;
+pub mod supervise;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -95,4 +98,28 @@ pub enum Failure {
     Gone,
     /// The machine is not ready: try again later. The state is as it was before, or is seen by [`Runtime::inspect`].
     Retry,
+}
+
+impl RuntimeError {
+    /// What Docker says a container ended with that could not be started: 127 when there is no such program, 126 when
+    /// it cannot be run, 128 for anything else.
+    pub fn exit_code(&self) -> i32 {
+        let says = |words: &[&str]| words.iter().any(|word| self.message.contains(word));
+        if says(&[
+            "executable file not found",
+            "no such file or directory",
+            "system cannot find the file",
+        ]) {
+            127
+        } else if says(&[
+            "permission denied",
+            "is a directory",
+            "not a directory",
+            "exec format error",
+        ]) {
+            126
+        } else {
+            128
+        }
+    }
 }

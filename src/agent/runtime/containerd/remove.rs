@@ -1,0 +1,105 @@
+//! Ending a container: signals to its process, and the removal of all that was made for it.
+
+use std::time::Duration;
+
+use containerd_client::services::v1::snapshots::RemoveSnapshotRequest;
+use containerd_client::services::v1::{
+    DeleteContainerRequest, KillRequest, ResumeTaskRequest, WaitRequest,
+};
+use containerd_client::types::v1::{Process, Status as TaskStatus};
+use nix::libc::SIGKILL;
+use tonic::Code;
+
+use super::super::{Failure, RuntimeError};
+use super::client::{broken, failed, found};
+use super::process::{Sent, send};
+use super::{Inner, disk};
+use crate::model::ContainerId;
+
+/// How long a killed process may take to be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(30);
+
+impl Inner {
+    pub(super) async fn signal(&self, id: ContainerId, signal: i32) -> Result<(), RuntimeError> {
+        let Some(task) = self.task(id).await? else {
+            return Ok(());
+        };
+        self.signal_task(id, &task, signal).await
+    }
+
+    async fn signal_task(
+        &self,
+        id: ContainerId,
+        task: &Process,
+        signal: i32,
+    ) -> Result<(), RuntimeError> {
+        if task.status() == TaskStatus::Stopped {
+            return Ok(());
+        }
+        match send(task.pid, id, signal) {
+            Sent::Yes | Sent::Ended => Ok(()),
+            Sent::Unknown => {
+                let request = self.client.request(KillRequest {
+                    container_id: id.to_string(),
+                    signal: u32::try_from(signal).unwrap_or(0),
+                    ..KillRequest::default()
+                });
+                match found(self.client.tasks().kill(request).await) {
+                    Ok(_) => Ok(()),
+                    Err(status) if status.code() == Code::FailedPrecondition => Ok(()),
+                    Err(status) => Err(failed("send a signal to the container")(status)),
+                }
+            }
+        }
+    }
+
+    pub(super) async fn remove(&self, id: ContainerId) -> Result<(), RuntimeError> {
+        if self.record(id).await?.is_none() {
+            let cleared = self.folder(id).clear();
+            return cleared.map_err(disk("remove the container's files"));
+        }
+        if let Some(task) = self.task(id).await? {
+            self.end_task(id, &task).await?;
+        }
+        let request = self.client.request(RemoveSnapshotRequest {
+            snapshotter: self.settings.snapshotter.clone(),
+            key: id.to_string(),
+        });
+        let removed = found(self.client.snapshots().remove(request).await);
+        removed.map_err(failed("remove the container's file system"))?;
+        let cleared = self.folder(id).clear();
+        cleared.map_err(disk("remove the container's files"))?;
+        let request = self
+            .client
+            .request(DeleteContainerRequest { id: id.to_string() });
+        let deleted = found(self.client.containers().delete(request).await);
+        deleted.map_err(failed("remove the container"))?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Kills a task's process, if it runs, and deletes it.
+    async fn end_task(&self, id: ContainerId, task: &Process) -> Result<(), RuntimeError> {
+        if task.status() != TaskStatus::Stopped {
+            if matches!(task.status(), TaskStatus::Paused | TaskStatus::Pausing) {
+                // A frozen process does not die of a signal.
+                let request = self.client.request(ResumeTaskRequest {
+                    container_id: id.to_string(),
+                });
+                let resumed = found(self.client.tasks().resume(request).await);
+                resumed.map_err(failed("resume the container"))?;
+            }
+            self.signal_task(id, task, SIGKILL).await?;
+            let request = WaitRequest {
+                container_id: id.to_string(),
+                ..WaitRequest::default()
+            };
+            let request = self.client.request_within(KILL_DEADLINE, request);
+            let ended = found(self.client.tasks().wait(request).await);
+            ended.map_err(|status| {
+                broken(Failure::Retry, "wait for the killed container", status)
+            })?;
+        }
+        self.delete_task(id).await
+    }
+}

@@ -1,0 +1,185 @@
+//! Beginning a container's process, once.
+
+use std::path::Path;
+
+use containerd_client::services::v1::snapshots::MountsRequest;
+use containerd_client::services::v1::{
+    CreateTaskRequest, DeleteTaskRequest, GetRequest, StartRequest,
+};
+use containerd_client::types::v1::{Process, Status as TaskStatus};
+use prost::Message;
+use prost_types::Any;
+use tonic::Code;
+
+use super::super::{Failure, RuntimeError, Started};
+use super::client::{START_DEADLINE, failed, found, said};
+use super::create::ShimOptions;
+use super::folder::{self, Folder, StartedMark};
+use super::words::start_failure;
+use super::{Inner, attach, disk};
+use crate::model::{ContainerConfig, ContainerId};
+
+impl Inner {
+    pub(super) async fn start(&self, id: ContainerId) -> Result<Started, RuntimeError> {
+        let folder = self.folder(id);
+        let gone = || said(Failure::Gone, format!("No such container: {id}"));
+        let _permit = self.starts.acquire().await.map_err(|_| gone())?;
+        let config = folder.config().map_err(disk("read the container"))?;
+        let config = config.filter(|_| folder.is_created()).ok_or_else(gone)?;
+        let mark = folder.started().map_err(disk("read the container"))?;
+        let begun = |mark: StartedMark| Started {
+            pid: mark.pid,
+            at: mark.at,
+        };
+        let task = match &mark {
+            Some(_) => self.task(id).await?,
+            None => None,
+        };
+        match (mark, task.as_ref().map(Process::status)) {
+            (Some(mark), Some(TaskStatus::Created)) => self.begin(id, &folder, mark.pid).await,
+            (Some(mark), _) => Ok(begun(mark)),
+            (None, _) => {
+                let pid = self.create_task(&config, &folder).await?;
+                self.begin(id, &folder, pid).await
+            }
+        }
+    }
+
+    /// The container's task; `None` when it has none.
+    pub(super) async fn task(&self, id: ContainerId) -> Result<Option<Process>, RuntimeError> {
+        let request = self.client.request(GetRequest {
+            container_id: id.to_string(),
+            ..GetRequest::default()
+        });
+        let answer = found(self.client.tasks().get(request).await);
+        let answer = answer.map_err(failed("look for the container's task"))?;
+        Ok(answer.and_then(|answer| answer.into_inner().process))
+    }
+
+    async fn create_task(
+        &self,
+        config: &ContainerConfig,
+        folder: &Folder,
+    ) -> Result<u32, RuntimeError> {
+        self.refresh_joined(config).await?;
+        let id = config.id.to_string();
+        let request = self.client.request(MountsRequest {
+            snapshotter: self.settings.snapshotter.clone(),
+            key: id.clone(),
+        });
+        let mounts = self.client.snapshots().mounts(request).await;
+        let mounts = mounts.map_err(failed("look for the container's file system"))?;
+        let io = attach::stdio(config, folder, &self.settings.helper)?;
+        let options = ShimOptions {
+            binary_name: self.binary.clone(),
+        };
+        let request = CreateTaskRequest {
+            container_id: id,
+            rootfs: mounts.into_inner().mounts,
+            stdin: io.stdin.clone(),
+            stdout: io.stdout.clone(),
+            stderr: io.stderr.clone(),
+            terminal: config.process.tty,
+            options: (!self.binary.is_empty()).then(|| Any {
+                type_url: "containerd.runc.v1.Options".to_owned(),
+                value: options.encode_to_vec(),
+            }),
+            ..CreateTaskRequest::default()
+        };
+        let request = self.client.request_within(START_DEADLINE, request);
+        match self.client.tasks().create(request).await {
+            Ok(answer) => Ok(answer.into_inner().pid),
+            // By an attempt that did not live to see it.
+            Err(status) if status.code() == Code::AlreadyExists => {
+                let task = self.task(config.id).await?;
+                let pid = task.map(|task| task.pid);
+                pid.ok_or_else(|| said(Failure::Retry, "the container's task went away"))
+            }
+            Err(status) => Err(start_failure(status)),
+        }
+    }
+
+    /// Marks the container as begun, then lets its process go on.
+    async fn begin(
+        &self,
+        id: ContainerId,
+        folder: &Folder,
+        pid: u32,
+    ) -> Result<Started, RuntimeError> {
+        let mark = StartedMark {
+            pid,
+            at: self.now(),
+            boot: folder::boot(),
+        };
+        let marked = folder.mark_started(&mark);
+        marked.map_err(disk("mark the container as started"))?;
+        let request = self.client.request_within(
+            START_DEADLINE,
+            StartRequest {
+                container_id: id.to_string(),
+                ..StartRequest::default()
+            },
+        );
+        let started = Started { pid, at: mark.at };
+        let Err(status) = self.client.tasks().start(request).await else {
+            self.changed.notify_waiters();
+            return Ok(started);
+        };
+        let error = start_failure(status);
+        if error.failure == Failure::Refused {
+            // It never ran. Nothing of the task is left, and the mark neither.
+            self.delete_task(id).await?;
+            let unmarked = folder.unmark_started();
+            unmarked.map_err(disk("unmark the container as started"))?;
+        }
+        Err(error)
+    }
+
+    /// Deletes a task that does not run. Good when there is none.
+    pub(super) async fn delete_task(&self, id: ContainerId) -> Result<(), RuntimeError> {
+        let request = DeleteTaskRequest {
+            container_id: id.to_string(),
+        };
+        let request = self.client.request_within(START_DEADLINE, request);
+        let deleted = found(self.client.tasks().delete(request).await);
+        deleted
+            .map(drop)
+            .map_err(failed("delete the container's task"))
+    }
+}
+
+/// The address of our logger for the shim: what runs, and the container's directory as its only argument.
+pub(super) fn logger_uri(helper: &Path, folder: &Path) -> String {
+    format!(
+        "binary://{}?logger={}",
+        escaped(helper, b"/"),
+        escaped(folder, b"/")
+    )
+}
+
+/// A path as part of an address.
+fn escaped(path: &Path, plain: &[u8]) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) || plain.contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loggers_address_takes_any_path() {
+        assert_eq!(
+            logger_uri(Path::new("/usr/bin/skein"), Path::new("/var/a b/c?&ü")),
+            "binary:///usr/bin/skein?logger=/var/a%20b/c%3F%26%C3%BC"
+        );
+    }
+}
