@@ -1,12 +1,12 @@
 //! Names of images that are here: what is found by them, and what goes with the last one.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skein::agent::images::{Disk, Images, InUse, NoPeers, Progress, PruneFilters, Removed, User};
 use skein::model::{Digest, NodeId};
+use tempfile::TempDir;
 
 use crate::make::{Layout, noise, sample};
 use crate::wait::until;
@@ -233,24 +233,21 @@ async fn an_image_whose_name_moves_on_dangles_until_it_is_pruned() {
 }
 
 /// A file system in memory, unmounted when it is dropped.
-struct Small(PathBuf);
+struct Small(TempDir);
 
 impl Small {
-    fn mount(at: PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
-            .arg(&at)
-            .status()
-            .unwrap();
-        assert!(mounted.success());
+    fn mount(size: &str) -> Self {
+        let at = tempfile::tempdir_in("/var/tmp").unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", size, "tmpfs"]);
+        assert!(command.arg(at.path()).status().unwrap().success());
         Self(at)
     }
 }
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
 
@@ -261,8 +258,8 @@ async fn a_full_disk_is_said_and_what_had_come_is_freed() {
         return;
     }
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-    let small = Small::mount(dir.path().join("small"), "size=16m");
-    let state = small.0.join("root");
+    let small = Small::mount("size=16m");
+    let state = small.0.path().join("root");
     let Some(world) = World::in_state(dir, state, "shared") else {
         return;
     };
