@@ -1,5 +1,10 @@
 //! Containers on a real containerd: each test has one of its own, with private directories, and an image made of
 //! busybox on the spot. Where the machine does not allow it, a test says so on standard error and ends.
+#![expect(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "a test that cannot be set up fails where it stands"
+)]
 
 mod basics;
 mod bed;

@@ -59,7 +59,7 @@ async fn attempt(crun: &Path, settings: &ContainerdSettings) -> Result<(), Strin
     // Also after a failure: it may have come half the way.
     let deleted = run(crun, &bundle, &["delete", "--force", &name]).await;
     std::fs::remove_dir_all(&bundle).map_err(words)?;
-    made.and_then(|()| deleted)
+    made.and(deleted)
 }
 
 async fn run(crun: &Path, bundle: &Path, args: &[&str]) -> Result<(), String> {

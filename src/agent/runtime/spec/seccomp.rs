@@ -192,7 +192,7 @@ fn default_profile(host: &HostFacts) -> Profile {
         .iter()
         .map(|names| Rule::allow(names))
         .collect();
-    rules.push(Rule::allow(data::FROM_4_8).from_kernel("4.8"));
+    rules.push(Rule::allow(data::FROM_4_8).since_kernel("4.8"));
     rules.push(Rule::allow("socket").when(
         0,
         LinuxSeccompOperator::ScmpCmpNe,
@@ -269,7 +269,7 @@ impl Rule {
         }
     }
 
-    fn from_kernel(self, version: &str) -> Self {
+    fn since_kernel(self, version: &str) -> Self {
         self.including(Conditions {
             min_kernel: Some(version.to_owned()),
             ..Conditions::default()

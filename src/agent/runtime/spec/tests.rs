@@ -92,8 +92,11 @@ fn refused(change: impl FnOnce(&mut ContainerConfig)) -> String {
 }
 
 fn mount_at<'a>(spec: &'a Value, target: &str) -> Option<&'a Value> {
-    let mounts = spec["mounts"].as_array().unwrap();
-    let mut found = mounts.iter().filter(|m| m["destination"] == target);
+    let mounts = spec["mounts"].as_array();
+    let mut found = mounts
+        .into_iter()
+        .flatten()
+        .filter(|m| m["destination"] == target);
     let first = found.next();
     assert!(found.next().is_none(), "{target} is mounted twice");
     first

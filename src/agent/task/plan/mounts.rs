@@ -123,17 +123,8 @@ fn one(
             Ok((mount, None, options.create_mountpoint))
         }
         Some(MountKind::Tmpfs) => {
-            let options = spec.tmpfs_options.clone().unwrap_or_default();
-            let words = options.options.iter().map(|words| words.join("="));
-            let tmpfs = MountSource::Tmpfs {
-                size: u64::try_from(options.size_bytes).unwrap_or(0),
-                mode: match options.mode {
-                    0 => TMPFS_MODE,
-                    mode => mode,
-                },
-                options: words.collect(),
-            };
-            Ok((mount(absolute("tmpfs", &target)?, tmpfs), None, false))
+            let tmpfs = mount(absolute("tmpfs", &target)?, tmpfs(spec));
+            Ok((tmpfs, None, false))
         }
         Some(MountKind::Volume) => {
             let options = spec.volume_options.clone().unwrap_or_default();
@@ -162,6 +153,19 @@ fn one(
         Some(kind @ (MountKind::Image | MountKind::Npipe | MountKind::Cluster)) => {
             Err(PlanError::MountKind(format!("{kind:?}").to_lowercase()))
         }
+    }
+}
+
+fn tmpfs(spec: &MountSpec) -> MountSource {
+    let options = spec.tmpfs_options.clone().unwrap_or_default();
+    let words = options.options.iter().map(|words| words.join("="));
+    MountSource::Tmpfs {
+        size: u64::try_from(options.size_bytes).unwrap_or(0),
+        mode: match options.mode {
+            0 => TMPFS_MODE,
+            mode => mode,
+        },
+        options: words.collect(),
     }
 }
 
