@@ -34,3 +34,23 @@ missing_for_beds() {
     { echo "this machine does not allow new namespaces"; return; }
   return 1
 }
+
+# Installs what the tests of containers, images and logs need. Prints why they cannot run and is true, or is false. An
+# installed containerd is not started: each test starts one of its own.
+missing_for_containers() {
+  is_root || { echo "containers need root: sudo scripts/test"; return; }
+  local program package
+  while read -r program package; do
+    provide "$program" "$package" || { echo "the program $program is missing: apt-get install $package"; return; }
+  done <<'END'
+containerd containerd
+ctr containerd
+runc runc
+crun crun
+busybox busybox-static
+docker-registry docker-registry
+skopeo skopeo
+umoci umoci
+END
+  return 1
+}
