@@ -136,25 +136,13 @@ fn one(
             Ok((mount(absolute("tmpfs", &target)?, tmpfs), None, false))
         }
         Some(MountKind::Volume) => {
-            let options = spec.volume_options.clone().unwrap_or_default();
-            let driver = options.driver_config.unwrap_or_default();
-            let texts = |map: BTreeMap<String, String>| {
-                let pairs = map.into_iter();
-                let pairs = pairs.map(|(key, value)| Ok((key, expand(&value)?)));
-                pairs.collect::<Result<BTreeMap<_, _>, PlanError>>()
-            };
             let request = VolumeRequest {
                 anonymous: source.is_empty(),
                 name: match source.is_empty() {
                     true => anonymous(id, number),
                     false => source,
                 },
-                driver: driver.name,
-                options: texts(driver.options)?,
-                labels: texts(options.labels)?,
-                subpath: within(&options.subpath)?,
-                no_copy: options.no_copy,
-                target: absolute("volume", &target)?,
+                ..volume(spec, absolute("volume", &target)?, context)?
             };
             Ok((volume_mount(&request, spec.read_only), Some(request), false))
         }
@@ -163,6 +151,32 @@ fn one(
             Err(PlanError::MountKind(format!("{kind:?}").to_lowercase()))
         }
     }
+}
+
+/// The volume that a mount asks for, but for its name.
+fn volume(
+    spec: &MountSpec,
+    target: PathBuf,
+    context: &TemplateContext,
+) -> Result<VolumeRequest, PlanError> {
+    let options = spec.volume_options.clone().unwrap_or_default();
+    let driver = options.driver_config.unwrap_or_default();
+    let texts = |map: BTreeMap<String, String>| {
+        let pairs = map.into_iter().map(|(key, value)| {
+            let value = expand(&value, context).map_err(|e| PlanError::Template("mount", e))?;
+            Ok((key, value))
+        });
+        pairs.collect::<Result<BTreeMap<_, _>, PlanError>>()
+    };
+    Ok(VolumeRequest {
+        driver: driver.name,
+        options: texts(driver.options)?,
+        labels: texts(options.labels)?,
+        subpath: within(&options.subpath)?,
+        no_copy: options.no_copy,
+        target,
+        ..VolumeRequest::default()
+    })
 }
 
 fn volume_mount(request: &VolumeRequest, read_only: bool) -> Mount {
