@@ -123,29 +123,26 @@ fn one(
             Ok((mount, None, options.create_mountpoint))
         }
         Some(MountKind::Tmpfs) => {
-            let tmpfs = mount(absolute("tmpfs", &target)?, tmpfs(spec));
-            Ok((tmpfs, None, false))
+            let options = spec.tmpfs_options.clone().unwrap_or_default();
+            let words = options.options.iter().map(|words| words.join("="));
+            let tmpfs = MountSource::Tmpfs {
+                size: u64::try_from(options.size_bytes).unwrap_or(0),
+                mode: match options.mode {
+                    0 => TMPFS_MODE,
+                    mode => mode,
+                },
+                options: words.collect(),
+            };
+            Ok((mount(absolute("tmpfs", &target)?, tmpfs), None, false))
         }
         Some(MountKind::Volume) => {
-            let options = spec.volume_options.clone().unwrap_or_default();
-            let driver = options.driver_config.unwrap_or_default();
-            let texts = |map: BTreeMap<String, String>| {
-                let pairs = map.into_iter();
-                let pairs = pairs.map(|(key, value)| Ok((key, expand(&value)?)));
-                pairs.collect::<Result<BTreeMap<_, _>, PlanError>>()
-            };
             let request = VolumeRequest {
                 anonymous: source.is_empty(),
                 name: match source.is_empty() {
                     true => anonymous(id, number),
                     false => source,
                 },
-                driver: driver.name,
-                options: texts(driver.options)?,
-                labels: texts(options.labels)?,
-                subpath: within(&options.subpath)?,
-                no_copy: options.no_copy,
-                target: absolute("volume", &target)?,
+                ..volume(spec, absolute("volume", &target)?, context)?
             };
             Ok((volume_mount(&request, spec.read_only), Some(request), false))
         }
@@ -156,17 +153,30 @@ fn one(
     }
 }
 
-fn tmpfs(spec: &MountSpec) -> MountSource {
-    let options = spec.tmpfs_options.clone().unwrap_or_default();
-    let words = options.options.iter().map(|words| words.join("="));
-    MountSource::Tmpfs {
-        size: u64::try_from(options.size_bytes).unwrap_or(0),
-        mode: match options.mode {
-            0 => TMPFS_MODE,
-            mode => mode,
-        },
-        options: words.collect(),
-    }
+/// The volume that a mount asks for, but for its name.
+fn volume(
+    spec: &MountSpec,
+    target: PathBuf,
+    context: &TemplateContext,
+) -> Result<VolumeRequest, PlanError> {
+    let options = spec.volume_options.clone().unwrap_or_default();
+    let driver = options.driver_config.unwrap_or_default();
+    let texts = |map: BTreeMap<String, String>| {
+        let pairs = map.into_iter().map(|(key, value)| {
+            let value = expand(&value, context).map_err(|e| PlanError::Template("mount", e))?;
+            Ok((key, value))
+        });
+        pairs.collect::<Result<BTreeMap<_, _>, PlanError>>()
+    };
+    Ok(VolumeRequest {
+        driver: driver.name,
+        options: texts(driver.options)?,
+        labels: texts(options.labels)?,
+        subpath: within(&options.subpath)?,
+        no_copy: options.no_copy,
+        target,
+        ..VolumeRequest::default()
+    })
 }
 
 fn volume_mount(request: &VolumeRequest, read_only: bool) -> Mount {
