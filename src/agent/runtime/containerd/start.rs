@@ -127,10 +127,10 @@ impl Inner {
         };
         let error = start_failure(status);
         if error.failure == Failure::Refused {
-            // It never ran. Nothing of the task is left, and the mark neither.
-            self.delete_task(id).await?;
+            // It never ran. The mark goes before the task: a mark without a task would be a process that vanished.
             let unmarked = folder.unmark_started();
             unmarked.map_err(disk("unmark the container as started"))?;
+            self.delete_task(id).await?;
         }
         Err(error)
     }
