@@ -7,5 +7,6 @@ pub mod logs;
 pub mod runner;
 pub mod runtime;
 pub mod session;
+pub mod stock;
 pub mod task;
 pub mod volumes;

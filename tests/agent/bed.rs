@@ -37,7 +37,7 @@ pub(crate) struct Bed {
     pub(crate) name: String,
     pub(crate) directory: PathBuf,
     daemon: Child,
-    image: Digest,
+    pub(crate) image: Digest,
 }
 
 /// Looks again and again until `look` gives something. Fails with the last reason when that takes too long.
@@ -110,7 +110,7 @@ impl Bed {
         });
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join("run.sock")
     }
 
@@ -258,7 +258,7 @@ pub(crate) fn node() -> NodeId {
     clippy::disallowed_methods,
     reason = "tests run by the machine's clock"
 )]
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_nanos(i128::try_from(since.unwrap().as_nanos()).unwrap())
 }
@@ -327,6 +327,14 @@ impl Drop for Bed {
         let root = self.directory.to_string_lossy().into_owned();
         for target in ours.filter(|target| target.starts_with(&root)) {
             let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
+        }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            // The containers' own groups are gone; the one above them is left.
+            let _ = fs::remove_dir(hierarchy.path().join(&self.name));
         }
         let _ = fs::remove_dir_all(&self.directory);
         *IN_USE.lock().unwrap_or_else(PoisonError::into_inner) -= 1;

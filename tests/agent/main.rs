@@ -15,3 +15,4 @@ mod left;
 mod limits;
 mod streams;
 mod supervise;
+mod tasks;

@@ -78,7 +78,11 @@ impl Images {
                 progress.tell("", Step::Status(format!("Status: {words} for {shown}")));
             }
             Err(PullError::DiskFull { .. }) => self.0.store.end_lease(&lease, true).await?,
-            Err(_) => {}
+            Err(_) => {
+                if self.0.store.keeps_nothing(&lease).await? {
+                    self.0.store.end_lease(&lease, false).await?;
+                }
+            }
         }
         pulled
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use containerd_client::services::v1::{
     CreateImageRequest, CreateRequest, DeleteImageRequest, DeleteRequest, GetImageRequest, Image,
-    ListImagesRequest, ListRequest, UpdateImageRequest,
+    ListImagesRequest, ListRequest, ListResourcesRequest, UpdateImageRequest,
 };
 use containerd_client::types::Descriptor as WireDescriptor;
 
@@ -161,6 +161,17 @@ impl Containerd {
             Err(error) if !error.is_there() => Err(error),
             _ => Ok(Lease(value)),
         }
+    }
+
+    /// Whether a lease keeps nothing at all.
+    pub async fn keeps_nothing(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let id = lease.0.to_str().unwrap_or_default().to_string();
+        let answer = self
+            .leases()
+            .list_resources(self.ask(ListResourcesRequest { id }))
+            .await;
+        let kept = maybe(answer.map_err(|status| StoreError::new("look at a lease", status)))?;
+        Ok(kept.is_none_or(|kept| kept.into_inner().resources.is_empty()))
     }
 
     /// Ends a lease: what nothing else refers to is collected, `now` or some time later.

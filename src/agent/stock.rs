@@ -1,0 +1,200 @@
+//! What tasks need besides the runtime, out of this node's own rooms: images, volumes, the machine's network, and the
+//! runtime's executions for questions of health.
+//!
+//! The runner sees it as [`Stock`] and [`HealthExec`]. It decides which failures are worth another try: what the user
+//! has to put right is refused in Docker's words, and what may pass is tried again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::images::sample::SAMPLE;
+use super::images::{Images, Progress, Reference, RegistryAuth};
+use super::runner::Clock;
+use super::runner::stock::{HealthExec, Stock, StockError};
+use super::runtime::Failure;
+use super::runtime::containerd::{Containerd, ExecSpec};
+use super::task::health::Answer;
+use super::task::plan::VolumeRequest;
+use super::volumes::{NewVolume, VolumeError, Volumes};
+use crate::model::cluster::Secret;
+use crate::model::container::{ImageRef, NetworkMode, ProcessConfig};
+use crate::model::{ContainerId, ImageConfig};
+use crate::wire::assignment::Assigned;
+
+/// The network of Docker's that is the machine's own.
+const HOST_NETWORK: &str = "host";
+
+/// Characters of its container's ID that an anonymous volume's name begins with.
+const ANONYMOUS_PREFIX: usize = 56;
+
+/// This node's images, volumes and containers. Clones are handles to the same.
+#[derive(Clone)]
+pub struct LocalStock {
+    /// Images.
+    pub images: Images,
+    /// Volumes.
+    pub volumes: Volumes,
+    /// Containers.
+    pub runtime: Containerd,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for LocalStock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalStock").finish_non_exhaustive()
+    }
+}
+
+impl Stock for LocalStock {
+    /// As Docker: a pull that fails is only logged when the image is here; what is to run is what is here then.
+    async fn image(
+        &self,
+        reference: &str,
+        auth: &Secret,
+    ) -> Result<(ImageRef, ImageConfig), StockError> {
+        let parsed = reference.parse::<Reference>();
+        let parsed = parsed.map_err(|error| refused("invalid reference format", error))?;
+        let shown = parsed.or_latest().familiar();
+        let image = |manifest| ImageRef {
+            name: reference.to_owned(),
+            manifest,
+        };
+        if shown != SAMPLE {
+            let auth = RegistryAuth::from_header(&auth.0).unwrap_or_default();
+            let progress = Progress::none();
+            let pull = self.images.pull(reference, auth.as_ref(), None, &progress);
+            match pull.await {
+                Ok(pulled) => return Ok((image(pulled.manifest), pulled.config)),
+                Err(error) => warn!(image = %shown, %error, "pull failed"),
+            }
+        }
+        match self.images.resolve(reference).await {
+            Ok(Some(local)) => Ok((image(local.manifest), local.config)),
+            Ok(None) => Err(StockError {
+                failure: Failure::Refused,
+                message: format!("No such image: {shown}"),
+                source: None,
+            }),
+            Err(error) => Err(again("look for the image", error)),
+        }
+    }
+
+    async fn volume(
+        &self,
+        container: ContainerId,
+        _image: &ImageRef,
+        wanted: &VolumeRequest,
+    ) -> Result<PathBuf, StockError> {
+        let new = NewVolume {
+            name: wanted.name.clone(),
+            driver: wanted.driver.clone(),
+            options: wanted.options.clone(),
+            labels: wanted.labels.clone(),
+        };
+        let made = self.volumes.create(new, (self.clock)()).await;
+        made.map_err(volume_error)?;
+        let mounted = self.volumes.mount(&wanted.name, container).await;
+        let root = mounted.map_err(volume_error)?;
+        if wanted.subpath.as_os_str().is_empty() {
+            return Ok(root);
+        }
+        let part = self
+            .volumes
+            .subpath(&wanted.name, container, wanted.subpath.clone());
+        part.await.map_err(volume_error)
+    }
+
+    async fn network(
+        &self,
+        _container: ContainerId,
+        assigned: &Assigned,
+    ) -> Result<NetworkMode, StockError> {
+        let mut networks = assigned.spec.networks.iter();
+        Ok(
+            match networks.any(|network| network.target == HOST_NETWORK) {
+                true => NetworkMode::Host,
+                false => NetworkMode::None,
+            },
+        )
+    }
+
+    async fn release(&self, container: ContainerId) -> Result<(), StockError> {
+        let id = container.to_string();
+        let own = id.get(..ANONYMOUS_PREFIX).unwrap_or(&id);
+        for volume in self.volumes.list() {
+            if volume.users.contains(&container) {
+                let released = self.volumes.unmount(&volume.name, container).await;
+                released.map_err(volume_error)?;
+            }
+            // Named after its container: it is nobody else's.
+            if volume.name.starts_with(own) {
+                let removed = self.volumes.remove(&volume.name, true).await;
+                removed.map_err(volume_error)?;
+            }
+        }
+        let purged = self.runtime.purge(container);
+        purged.map_err(|error| again("remove what the container has left", error))
+    }
+}
+
+impl HealthExec for Containerd {
+    async fn exec(
+        &self,
+        container: ContainerId,
+        process: ProcessConfig,
+        deadline: Duration,
+    ) -> Answer {
+        let wanted = ExecSpec {
+            process,
+            privileged: false,
+            stdin: false,
+            stdout: false,
+            stderr: false,
+        };
+        let exec = match Self::exec(self, container, wanted).await {
+            Ok(exec) => exec,
+            Err(error) => {
+                warn!(%container, %error, "a health check could not be run");
+                return Answer::Failed;
+            }
+        };
+        match timeout(deadline, exec.wait()).await {
+            Ok(Ok(code)) => Answer::Exited(code),
+            Ok(Err(_)) => Answer::Failed,
+            Err(_) => {
+                if let Err(error) = exec.kill().await {
+                    warn!(%container, %error, "a health check that takes too long could not be killed");
+                }
+                Answer::TimedOut
+            }
+        }
+    }
+}
+
+/// The user has asked for what cannot be, unless the machine's disk has failed.
+fn volume_error(error: VolumeError) -> StockError {
+    match error {
+        VolumeError::File { .. } => again("prepare the volume", error),
+        error => refused(&error.to_string(), error),
+    }
+}
+
+fn refused(words: &str, source: impl std::error::Error + Send + Sync + 'static) -> StockError {
+    StockError {
+        failure: Failure::Refused,
+        message: words.to_owned(),
+        source: Some(Box::new(source)),
+    }
+}
+
+fn again(doing: &str, source: impl std::error::Error + Send + Sync + 'static) -> StockError {
+    StockError {
+        failure: Failure::Retry,
+        message: format!("could not {doing}"),
+        source: Some(Box::new(source)),
+    }
+}
