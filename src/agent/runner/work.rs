@@ -119,6 +119,8 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         made: Option<Made>,
         container: Sight,
     ) -> Self {
+        // What was decided for a container that has been given up since is decided anew.
+        let made = made.filter(|made| Some(made.container.id) == progress.container);
         let now = Instant::now();
         let mut work = Self {
             shared,

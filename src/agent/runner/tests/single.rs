@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::AssignError;
+use super::super::{AssignError, REPORT, Statuses, reports};
 use super::world::{ENDLESS, World, asked, spec};
 use crate::agent::runtime::Runtime;
 use crate::agent::runtime::conformance::{MISSING, OBEDIENT, STUBBORN};
 use crate::agent::task::health::Answer;
 use crate::agent::task::plan::TASK_LABEL;
 use crate::model::container::{ContainerState, MountSource};
-use crate::model::{TaskId, TaskState};
+use crate::model::{TaskId, TaskState, TaskStatus};
 use crate::testing::let_pass;
 use crate::wire::assignment::Assignments;
 
@@ -369,4 +369,28 @@ async fn what_fails_for_a_while_says_why_and_is_tried_again() {
     let status = world.reaches(1, TaskState::Running).await;
     assert_eq!(status.err, "");
     world.forget_all().await;
+}
+
+#[test]
+fn a_session_hears_everything_once_and_then_what_changes() {
+    let [nothing, some] = [0, REPORT as u128 + 1].map(|count| {
+        let all = (0..count).map(|bits| (TaskId::from_bits(bits), TaskStatus::default()));
+        all.collect::<Statuses>()
+    });
+    let parts = |told, now| {
+        let parts = reports(told, now).into_iter();
+        parts
+            .map(|part| (part.statuses.len(), part.complete))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(parts(None, &nothing), [(0, true)]);
+    assert_eq!(parts(None, &some), [(REPORT, false), (1, true)]);
+    assert_eq!(parts(Some(&some), &some), []);
+    let mut later = some.clone();
+    let status = TaskStatus {
+        state: TaskState::Running,
+        ..TaskStatus::default()
+    };
+    later.insert(TaskId::from_bits(3), status);
+    assert_eq!(parts(Some(&some), &later), [(1, false)]);
 }
