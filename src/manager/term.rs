@@ -255,6 +255,8 @@ impl Term {
     }
 
     /// Takes a node that leaves out of the voters, so that its going costs no quorum.
+    ///
+    /// That it has left it says in its session. When this is done it may have changed its mind, or started anew.
     pub async fn leave(&self, node: NodeId) -> Result<(), AdminError> {
         let view = self.quorum();
         quorum::may_remove(&view, node)
@@ -264,7 +266,6 @@ impl Term {
             self.set_voters(voters).await?;
         }
         info!(%node, "node leaves");
-        self.tell(node, News::Left).await;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::inbound::ask_leader;
 use super::member::{End, Member, renewal_in, told_addresses};
-use super::{clock, machine};
+use super::{clock, leaders, machine};
 use crate::agent::session::{Orders, SelfPortrait};
 use crate::cluster::membership::{KnownPeers, Trouble};
 use crate::cluster::store::Store;
@@ -21,8 +21,8 @@ use crate::cluster::transport::PeerEvent;
 use crate::identity::credentials::Credentials;
 use crate::identity::files::CertificateDir;
 use crate::identity::key::NodeKey;
+use crate::model::NodeId;
 use crate::model::facts::{LeaderHint, key};
-use crate::model::{NodeId, Standing};
 use crate::wire::control::{ControlReply, ControlRequest};
 use crate::wire::join::JoinReply;
 
@@ -145,7 +145,7 @@ async fn watch_connections(member: Arc<Member>) {
                 Ok(PeerEvent::Twin { node, .. }) if node == member.node => member.finish(End::Twin),
                 Ok(PeerEvent::ShutOut { by, standing }) => {
                     let leader = member.leader.borrow().map(|hint| hint.leader);
-                    if leader.map_or_else(|| standing != Some(Standing::Worker), |leader| leader == by) {
+                    if leaders::believes_removal(leader, &member.peers(), by, standing) {
                         member.finish(End::Expelled);
                     }
                 }

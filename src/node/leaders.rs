@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::membership::Peers;
 use crate::cluster::store::Leadership;
 use crate::model::facts::LeaderHint;
+use crate::model::{NodeId, Standing};
 
 /// Publishes the best hint into `out` until `stop`. A node without a replica has no `leadership` of its own to go by.
 pub async fn follow(
@@ -39,4 +40,58 @@ pub async fn follow(
         }
     };
     let _ = stop.run_until_cancelled(follow).await;
+}
+
+/// Whether this node takes the word of `by`, of this standing as far as it is known, that it was removed.
+///
+/// The leader's word counts. While none lives that this node knows of, that of any member counts which may vote: the
+/// leader may have died just after the removal, and a node that is shut out hears of no other.
+pub fn believes_removal(
+    leader: Option<NodeId>,
+    peers: &Peers,
+    by: NodeId,
+    standing: Option<Standing>,
+) -> bool {
+    match leader.filter(|leader| *leader == by || peers.is_alive(*leader)) {
+        Some(leader) => leader == by,
+        None => standing != Some(Standing::Worker),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::cluster::membership::{Liveness, PeerView};
+    use crate::model::NodeFacts;
+
+    const LEADER: NodeId = NodeId::from_bits(1);
+    const OTHER: NodeId = NodeId::from_bits(2);
+
+    fn peers(leader: Liveness) -> Peers {
+        let view = PeerView {
+            facts: NodeFacts::default(),
+            generation: 1,
+            liveness: leader,
+            since: Instant::now(),
+        };
+        Peers {
+            nodes: [(LEADER, view)].into(),
+        }
+    }
+
+    #[test]
+    fn a_removal_is_believed_of_the_leader_and_of_others_when_none_lives() {
+        let (eligible, worker) = (Some(Standing::Eligible), Some(Standing::Worker));
+        let (alive, dead) = (peers(Liveness::Alive), peers(Liveness::Dead));
+        for peers in [&alive, &dead] {
+            assert!(believes_removal(Some(LEADER), peers, LEADER, eligible));
+            assert!(believes_removal(None, peers, OTHER, eligible));
+            assert!(!believes_removal(None, peers, OTHER, worker));
+        }
+        assert!(!believes_removal(Some(LEADER), &alive, OTHER, eligible));
+        assert!(believes_removal(Some(LEADER), &dead, OTHER, eligible));
+        assert!(!believes_removal(Some(LEADER), &dead, OTHER, worker));
+    }
 }

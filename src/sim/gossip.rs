@@ -68,13 +68,18 @@ pub(super) async fn run(
         for node in &awake {
             let reached: Vec<Arc<Node>> = awake
                 .iter()
-                .filter(|other| network.reaches(node.life.node, other.life.node))
+                .filter(|other| network.passes(node.life.node, other.life.node))
                 .filter(|other| other.life.node != node.life.node)
+                .filter(|other| !node.shuts_out(other.life.node))
                 .cloned()
                 .collect();
             for _ in 0..PARTNERS {
-                if let Some(partner) = dice.pick(&reached) {
-                    exchange(node, &partner);
+                match dice.pick(&reached) {
+                    Some(partner) if partner.shuts_out(node.life.node) => {
+                        node.was_refused(&partner);
+                    }
+                    Some(partner) => exchange(node, &partner),
+                    None => {}
                 }
             }
         }

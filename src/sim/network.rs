@@ -159,18 +159,20 @@ impl Network {
         self.truth().paused.contains(&node)
     }
 
-    /// Whether packets of `from` get an answer of `to`, if it runs.
+    /// Whether packets of `from` get an answer of `to`, if it runs and takes them.
     pub(super) fn reaches(&self, from: NodeId, to: NodeId) -> bool {
+        let (one, other) = (self.life(from), self.life(to));
+        one.is_some_and(|one| !one.shuts_out(to))
+            && other.is_some_and(|other| !other.shuts_out(from))
+            && self.passes(from, to)
+    }
+
+    /// Whether packets of `from` get an answer of `to`, be it a refusal.
+    pub(super) fn passes(&self, from: NodeId, to: NodeId) -> bool {
         let truth = self.truth();
-        let passes = |pair| !truth.cut.contains(&pair);
-        let (Some(one), Some(other)) = (truth.up.get(&from), truth.up.get(&to)) else {
-            return false;
-        };
-        passes((from, to))
-            && passes((to, from))
-            && !truth.paused.contains(&to)
-            && !one.shuts_out(to)
-            && !other.shuts_out(from)
+        let up = truth.up.contains_key(&from) && truth.up.contains_key(&to);
+        let cut = truth.cut.contains(&(from, to)) || truth.cut.contains(&(to, from));
+        up && !cut && !truth.paused.contains(&to)
     }
 
     /// Waits until `condition` holds of the network.
@@ -295,6 +297,11 @@ impl Network {
         let shut = node.shuts_out(from) || caller.is_some_and(|caller| caller.shuts_out(to));
         // A stranger at the door shows no certificate: who it is is told by what it asks for.
         if life.is_some() && shut {
+            if let Some(caller) = self.life(from)
+                && node.shuts_out(from)
+            {
+                caller.was_refused(&node);
+            }
             return Some(Err(LinkError::Unreachable("the node was removed".into())));
         }
         let result = node.stop.run_until_cancelled(job(node.clone())).await?;

@@ -221,6 +221,15 @@ impl Node {
         lock(&self.shut_out).contains(&node)
     }
 
+    /// A peer refuses this node as removed, as [`crate::node::duties`] hears it from the transport.
+    pub(super) fn was_refused(&self, by: &Self) {
+        let (leader, peers) = (*self.leader.borrow(), self.peers.borrow().clone());
+        let leader = leader.map(|hint| hint.leader);
+        if leaders::believes_removal(leader, &peers, by.life.node, Some(by.standing)) {
+            self.finish(End::Expelled);
+        }
+    }
+
     /// The live voter that leadership would be handed to.
     pub(super) fn successor(&self) -> Option<NodeId> {
         let (store, peers) = (self.store.as_ref()?, self.peers.borrow().clone());

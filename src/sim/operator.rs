@@ -115,7 +115,7 @@ impl Operator {
         }
         let deadline = Instant::now() + GOES_WITHIN;
         let machine = self.dice.pick(&others).expect("there are two at least");
-        while machine.out() != Some(Out::Expelled) {
+        while machine.is_member() {
             if Instant::now() >= deadline {
                 return Err(format!("{} is not gone in {GOES_WITHIN:?}", machine.id));
             }
