@@ -189,6 +189,15 @@ async fn it_may_be_done_again_and_after_snapshots() {
             stores.write_once(number).await;
             expected.insert(number);
         }
+        // A quorum without the first has acknowledged what is on its disk a moment later.
+        let leader = stores.leader().await;
+        let replicas = stores.stores[&leader].replicas();
+        eventually("it is on the first one's disk", async || {
+            let replicas = replicas.borrow();
+            let last = replicas.last_log.map(|(_, index)| index);
+            replicas.matched.get(&id(1)).copied() >= last
+        })
+        .await;
         for number in 1..=3 {
             if stores.stores.contains_key(&id(number)) {
                 stores.crash(id(number)).await;
