@@ -23,7 +23,7 @@ use crate::model::facts::{LeaderHint, Phase, key};
 use crate::model::{ClusterId, NodeDescription, NodeFacts, NodeId, Standing};
 
 /// No single thing that is waited for may take longer.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(900);
 
 /// Sockets of one node, with room.
 const FILES_A_NODE: u64 = 14;
@@ -41,7 +41,7 @@ pub enum BenchError {
     #[error("{0} open files are needed: raise the limit (ulimit -n)")]
     Files(u64),
     /// Something that was to happen did not.
-    #[error("waited five minutes in vain for {0}")]
+    #[error("waited a quarter of an hour in vain for {0}")]
     Never(&'static str),
 }
 
