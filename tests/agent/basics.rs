@@ -5,6 +5,7 @@ use skein::model::ContainerId;
 use skein::model::container::{ContainerState, Mount, MountSource};
 
 use crate::bed::{Bed, within};
+use crate::conformance::{self, Facts};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_is_made_started_waited_for_and_removed() {
@@ -225,5 +226,17 @@ async fn a_program_that_cannot_be_run_is_refused_each_time_and_leaves_nothing() 
         assert_eq!(found.state, Some(ContainerState::Created));
         runtime.remove(config.id).await.unwrap();
     }
+    bed.nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containerd_does_what_every_runtime_must() {
+    let Some(bed) = Bed::up() else { return };
+    let facts = Facts {
+        image: bed.config(&[]).image,
+        shell: ["sh", "-c"].map(str::to_owned).to_vec(),
+        seed: 1,
+    };
+    conformance::all(&bed.runtime().await, &facts).await;
     bed.nothing_left();
 }

@@ -8,6 +8,7 @@
 
 mod basics;
 mod bed;
+mod conformance;
 mod exec;
 mod faults;
 mod image;
