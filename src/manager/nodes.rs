@@ -8,7 +8,7 @@ use crate::model::{Change, Expect, Node, NodeId, NodeSpec, NodeState, Role, Stan
 /// The change that gives a node this spec and role.
 ///
 /// A role other than the present one pins the node: the cluster no longer chooses for it. A demoted node loses its
-/// standing with its next certificate; a promoted one gains it.
+/// standing once it has lost its vote; a promoted one gains it at once.
 pub fn update(
     state: &State,
     quorum: &QuorumView,
@@ -30,15 +30,19 @@ pub fn update(
     } else {
         Role::Worker
     };
-    match (current.pinned.unwrap_or(votes), role) {
+    if current.pinned.is_none() && current.role != votes {
+        // The cluster moves its vote at this moment: what the client read as its role may be no wish.
+        return Err(AdminError::OutOfSequence);
+    }
+    match (current.shown_role(), role) {
         (Role::Worker, Role::Manager) => {
             next.pinned = Some(Role::Manager);
             next.standing = Standing::Eligible;
         }
         (Role::Manager, Role::Worker) => {
             quorum::may_demote(quorum, id).map_err(refusal)?;
+            // Its standing follows when its vote is gone: it must not lose its replica before.
             next.pinned = Some(Role::Worker);
-            next.standing = Standing::Worker;
         }
         (Role::Worker, Role::Worker) | (Role::Manager, Role::Manager) => {}
     }
@@ -69,4 +73,83 @@ pub fn remove(
 
 fn refusal(refusal: QuorumRefusal) -> AdminError {
     AdminError::Invalid(refusal.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::quorum::Candidate;
+
+    const ME: NodeId = NodeId::from_bits(1);
+    const NODE: NodeId = NodeId::from_bits(2);
+
+    /// What `node` becomes when a client that read it wants `role`; [`NODE`] votes or does not.
+    fn updated(node: Node, votes: bool, role: Role) -> Result<Node, AdminError> {
+        let node = Node { id: NODE, ..node };
+        let (version, spec) = (node.meta.version, node.spec.clone());
+        let mut state = State::default();
+        state.nodes.insert(NODE, Arc::new(node));
+        let candidate = Candidate {
+            alive: true,
+            unseen_for: Duration::ZERO,
+            pinned: None,
+            zone: String::new(),
+            available_for: Duration::from_secs(60),
+        };
+        let voters = if votes {
+            [ME, NODE].into()
+        } else {
+            [ME].into()
+        };
+        let quorum = QuorumView {
+            me: ME,
+            voters,
+            learners: [].into(),
+            caught_up: [ME, NODE].into(),
+            candidates: [(ME, candidate.clone()), (NODE, candidate)].into(),
+        };
+        match update(&state, &quorum, NODE, version, spec, role)? {
+            Change::PutNode(_, node) => Ok(*node),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn node(role: Role, standing: Standing) -> Node {
+        Node {
+            role,
+            standing,
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_no_wish_pins_nothing() {
+        for (role, votes) in [(Role::Manager, true), (Role::Worker, false)] {
+            let after = updated(node(role, Standing::Eligible), votes, role).unwrap();
+            assert_eq!(after.pinned, None);
+        }
+    }
+
+    #[test]
+    fn while_the_cluster_moves_a_vote_nobody_can_tell_what_is_a_wish() {
+        for role in [Role::Manager, Role::Worker] {
+            let gained = updated(node(Role::Worker, Standing::Eligible), true, role);
+            assert_eq!(gained, Err(AdminError::OutOfSequence));
+            let lost = updated(node(Role::Manager, Standing::Eligible), false, role);
+            assert_eq!(lost, Err(AdminError::OutOfSequence));
+        }
+    }
+
+    #[test]
+    fn a_wish_pins_and_only_a_promotion_changes_the_standing_at_once() {
+        let demoted = updated(node(Role::Manager, Standing::Eligible), true, Role::Worker).unwrap();
+        assert_eq!(demoted.pinned, Some(Role::Worker));
+        assert_eq!(demoted.standing, Standing::Eligible);
+        let promoted = updated(node(Role::Worker, Standing::Worker), false, Role::Manager).unwrap();
+        assert_eq!(promoted.pinned, Some(Role::Manager));
+        assert_eq!(promoted.standing, Standing::Eligible);
+    }
 }

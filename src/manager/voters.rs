@@ -128,7 +128,7 @@ async fn carry_out(context: &LeaderContext, step: QuorumStep) {
     }
 }
 
-/// Writes down roles that have become true, and ends a rotation that has reached every live node.
+/// Writes down roles and standings that have become true, and ends a rotation that has reached every live node.
 async fn tidy(term: &Term, state: &State, peers: &Peers, replicas: &Replicas) {
     let mut changes: Vec<Change> = state
         .nodes
@@ -139,9 +139,15 @@ async fn tidy(term: &Term, state: &State, peers: &Peers, replicas: &Replicas) {
             } else {
                 Role::Worker
             };
-            (role != node.role).then(|| {
+            // Who is demoted keeps its replica for as long as its vote counts.
+            let standing = match node.pinned {
+                Some(Role::Worker) if role == Role::Worker => Standing::Worker,
+                Some(_) | None => node.standing,
+            };
+            ((role, standing) != (node.role, node.standing)).then(|| {
                 let next = Node {
                     role,
+                    standing,
                     ..Node::clone(node)
                 };
                 Change::PutNode(Expect::Version(node.meta.version), Box::new(next))

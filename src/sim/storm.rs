@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::Client;
 use super::converge;
@@ -25,6 +26,9 @@ const WRITES_AGAIN: Duration = Duration::from_secs(10);
 /// So soon everything else is as it should be: the longest of it is a voter's move to another zone, or a learner that
 /// is given up, after 30 s each, and a session over a connection that a machine has forgotten, after 40 s.
 const RESTS_AGAIN: Duration = Duration::from_secs(90);
+
+/// An operator's last act takes so long at the most: each of its steps has a deadline of its own.
+const LAST_ACT: Duration = Duration::from_secs(60);
 
 /// How many machines there are at first, and for how long they suffer, in seconds.
 const MACHINES: (usize, usize) = (2, 5);
@@ -65,6 +69,8 @@ async fn suffer(world: &Arc<World>, seed: u64) -> Result<(), String> {
     }
     world.make_mistakes(dice.chance(0.7));
     let busy = dice.chance(0.6);
+    // Dropped when the operator has done its last.
+    let (works, idle) = oneshot::channel::<()>();
     let end = Instant::now()
         + dice.span(
             Duration::from_secs(STORM_SECS.0),
@@ -77,10 +83,18 @@ async fn suffer(world: &Arc<World>, seed: u64) -> Result<(), String> {
                 sleep(pauses.millis(200, 2500)).await;
                 operator.act().await;
             }
+            drop(works);
         });
+    } else {
+        drop(works);
     }
     faults.rage(end).await;
     faults.heal().await;
+    if timeout(LAST_ACT, idle).await.is_err() {
+        return Err(format!(
+            "what an operator began takes longer than {LAST_ACT:?}"
+        ));
+    }
     converge::until_written(world, WRITES_AGAIN).await?;
     converge::until_settled(world, RESTS_AGAIN).await?;
     converge::write_everywhere(world).await?;
