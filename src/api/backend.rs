@@ -37,6 +37,10 @@ pub enum RefusalClass {
     Forbidden,
     /// 503: not on this node or not at the moment.
     Unavailable,
+    /// 503: no leader had it in hand, and nothing was done. Another leader may be asked.
+    NoLeader,
+    /// 503: the leader was lost while it made the change, which may or may not have been made.
+    Unconfirmed,
     /// 501: not something that this version does.
     NotImplemented,
     /// 500: something failed; also Docker's answer to an update of an old version.
@@ -89,7 +93,8 @@ impl Refusal {
 
     /// 503 in Docker's words: a majority of managers cannot be reached, or an election is going on.
     pub fn no_leader() -> Self {
-        Self::unavailable(
+        Self::new(
+            RefusalClass::NoLeader,
             "The swarm does not have a leader. It's possible that too few managers are online. \
              Make sure more than half of the managers are online.",
         )

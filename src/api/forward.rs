@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 
 use super::backend::Io;
 use super::call::Call;
-use super::headers::{FORWARDED_BY, NOT_LEADER, is_hop_by_hop};
+use super::headers::{FORWARDED_BY, LEADER_LOST, NOT_LEADER, is_hop_by_hop};
 use crate::model::NodeId;
 
 /// How long the leader may take until its response begins: its own work takes at most 10 s.
@@ -83,6 +83,9 @@ pub(super) async fn forward(
     match answer {
         Err(why) => Forwarded::Lost(why),
         Ok(response) if response.headers().contains_key(NOT_LEADER) => Forwarded::NotLeader,
+        Ok(response) if response.headers().contains_key(LEADER_LOST) => {
+            Forwarded::Lost("its term ended".into())
+        }
         Ok(response) => {
             let (mut parts, body) = response.into_parts();
             let hop: Vec<_> = parts

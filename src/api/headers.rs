@@ -16,6 +16,9 @@ pub const ENGINE_VERSION: &str = "28.2.2";
 /// Marks a forwarded request with the node that forwards it.
 pub(super) const FORWARDED_BY: HeaderName = HeaderName::from_static("skein-forwarded-by");
 
+/// Marks a refusal that means "I lost my office while I did it": it may or may not have been done.
+pub(super) const LEADER_LOST: HeaderName = HeaderName::from_static("skein-leader-lost");
+
 /// Marks a refusal that means "I do not lead": nothing was done, ask the leader.
 pub(super) const NOT_LEADER: HeaderName = HeaderName::from_static("skein-not-leader");
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Limited};
@@ -17,7 +17,7 @@ use super::backend::{Backend, Leader, Refusal, RefusalClass, Route};
 use super::call::Call;
 use super::error::{Handled, done};
 use super::forward::{Forwarded, forward};
-use super::headers::NOT_LEADER;
+use super::headers::{LEADER_LOST, NOT_LEADER};
 use super::words;
 use crate::model::NodeId;
 
@@ -66,7 +66,11 @@ pub(super) async fn at_leader(
     loop {
         let why = match backend.leader().await? {
             Route::Here(leader) => match operation(leader.as_ref(), call).await {
-                Err(refusal) if call.is_read() && may_pass(&refusal) => refusal,
+                Err(refusal) if refusal.class == RefusalClass::NoLeader => refusal,
+                Err(refusal) if refusal.class == RefusalClass::Unconfirmed => {
+                    uncertain |= !call.is_read();
+                    refusal
+                }
                 other => return settle(other, uncertain, &call.method).await,
             },
             Route::There(node, io) => {
@@ -101,18 +105,24 @@ async fn here_or_nowhere(backend: &Arc<dyn Backend>, call: &Call, operation: Ope
     if (hinted.is_none() || hinted == backend.local().node)
         && let Ok(Route::Here(leader)) = backend.leader().await
     {
-        return operation(leader.as_ref(), call).await;
+        return match operation(leader.as_ref(), call).await {
+            Err(refusal) if refusal.class == RefusalClass::NoLeader => {
+                Ok(marked(refusal, NOT_LEADER))
+            }
+            Err(refusal) if refusal.class == RefusalClass::Unconfirmed => {
+                Ok(marked(refusal, LEADER_LOST))
+            }
+            other => other,
+        };
     }
-    let mut response = Refusal::no_leader().into_response();
-    response
-        .headers_mut()
-        .insert(NOT_LEADER, HeaderValue::from_static("1"));
-    Ok(response)
+    Ok(marked(Refusal::no_leader(), NOT_LEADER))
 }
 
-/// Whether a read that was refused so may succeed at the next leader.
-fn may_pass(refusal: &Refusal) -> bool {
-    refusal.class == RefusalClass::Unavailable
+fn marked(refusal: Refusal, mark: HeaderName) -> Response {
+    let mut response = refusal.into_response();
+    let headers = response.headers_mut();
+    headers.insert(mark, HeaderValue::from_static("1"));
+    response
 }
 
 /// Comes true when the node learns that somebody else than `node` leads.

@@ -28,11 +28,16 @@ pub enum AdminError {
     /// The object has changed since the client read it.
     #[error("update out of sequence")]
     OutOfSequence,
-    /// This node does not lead, or has no quorum.
+    /// This node does not lead, or has no quorum. Nothing was done.
     #[error(
         "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online."
     )]
     NoLeader,
+    /// The leader's term ended, or its majority was lost, while the change was written. It may or may not be made.
+    #[error(
+        "the leader was lost while it made this change, which may or may not have been made; look before you try again"
+    )]
+    Unconfirmed,
     /// The store failed in a way that a client cannot mend.
     #[error("{0}")]
     Internal(String),

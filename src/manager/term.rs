@@ -111,18 +111,19 @@ impl Term {
     /// The state as of now: no write that was acknowledged before the call is missing.
     pub async fn read(&self) -> Result<Arc<State>, AdminError> {
         self.within(self.context.store.read())
-            .await?
+            .await
+            .ok_or(AdminError::NoLeader)?
             .map_err(|error| match error {
-                ReadError::NotLeader(_) | ReadError::NoQuorum => AdminError::NoLeader,
-                ReadError::Stopped(stopped) => AdminError::Internal(stopped.to_string()),
+                ReadError::NotLeader(_) | ReadError::NoQuorum | ReadError::Stopped(_) => {
+                    AdminError::NoLeader
+                }
             })
     }
 
     /// Does a step of this term's work. Once the term is over nothing is begun and nothing is waited for any more,
     /// even if this node leads again: what an old term was asked was planned for another time.
-    async fn within<T>(&self, step: impl Future<Output = T>) -> Result<T, AdminError> {
-        let outcome = self.token.run_until_cancelled(Box::pin(step)).await;
-        outcome.ok_or(AdminError::NoLeader)
+    async fn within<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        self.token.run_until_cancelled(Box::pin(step)).await
     }
 
     /// Who votes, who could, and who of them answers.
@@ -226,8 +227,9 @@ impl Term {
             match self.commit(vec![admitted.change]).await {
                 Ok(_) => {}
                 Err(AdminError::OutOfSequence) => continue,
-                Err(AdminError::NoLeader) => {
-                    return JoinReply::Later(AdminError::NoLeader.to_string());
+                // To be let in twice is to be let in.
+                Err(error @ (AdminError::NoLeader | AdminError::Unconfirmed)) => {
+                    return JoinReply::Later(error.to_string());
                 }
                 Err(error) => return JoinReply::Refused(error.to_string()),
             }
@@ -271,7 +273,8 @@ impl Term {
 
     async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), AdminError> {
         self.within(self.context.store.set_voters(voters, false))
-            .await?
+            .await
+            .ok_or(AdminError::Unconfirmed)?
             .map_err(|error| AdminError::Internal(error.to_string()))
     }
 
@@ -317,14 +320,16 @@ impl Term {
             changes,
         };
         self.within(self.context.store.propose(proposal))
-            .await?
+            .await
+            .ok_or(AdminError::Unconfirmed)?
             .map_err(|error| match error {
                 ProposeError::Rejected(rejection) => rejection.into(),
-                ProposeError::NotLeader(_) | ProposeError::NoQuorum => AdminError::NoLeader,
+                ProposeError::NotLeader(_) => AdminError::NoLeader,
                 ProposeError::TooLong(_) => AdminError::Invalid(error.to_string()),
-                ProposeError::LeaderChanged(_)
-                | ProposeError::Encode(_)
-                | ProposeError::Stopped(_) => AdminError::Internal(error.to_string()),
+                ProposeError::NoQuorum
+                | ProposeError::LeaderChanged(_)
+                | ProposeError::Stopped(_) => AdminError::Unconfirmed,
+                ProposeError::Encode(_) => AdminError::Internal(error.to_string()),
             })
     }
 

@@ -292,6 +292,7 @@ fn admin_refusal(error: AdminError) -> Refusal {
         AdminError::NoSuchNode(_) => Refusal::not_found(error.to_string()),
         AdminError::OutOfSequence => Refusal::out_of_sequence(),
         AdminError::NoLeader => Refusal::no_leader(),
+        AdminError::Unconfirmed => Refusal::new(RefusalClass::Unconfirmed, error.to_string()),
         AdminError::Internal(words) => Refusal::internal(words),
     }
 }

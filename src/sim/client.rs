@@ -59,10 +59,11 @@ impl From<Failure> for Answer {
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         match error {
-            AdminError::Invalid(_) | AdminError::NoSuchNode(_) | AdminError::OutOfSequence => {
-                Self::Refused(error.to_string())
-            }
-            AdminError::NoLeader | AdminError::Internal(_) => Self::Unknown(error.to_string()),
+            AdminError::Invalid(_)
+            | AdminError::NoSuchNode(_)
+            | AdminError::OutOfSequence
+            | AdminError::NoLeader => Self::Refused(error.to_string()),
+            AdminError::Unconfirmed | AdminError::Internal(_) => Self::Unknown(error.to_string()),
         }
     }
 }

@@ -165,28 +165,51 @@ async fn a_leader_that_cannot_be_reached_is_followed_for_a_while() {
             .await
             .unwrap_err();
         assert_eq!(started.elapsed().as_secs(), 5);
-        assert_eq!(refusal.class, RefusalClass::Unavailable);
+        assert_eq!(refusal.class.status(), 503);
         assert!(refusal.message.contains(words), "{refusal}");
     }
 }
 
-#[tokio::test]
-async fn a_read_is_asked_again_while_the_leader_changes_and_a_change_is_not() {
-    let fake = Fake::leader();
-    let served = Served::start(fake.clone());
-    *lock(&fake.world.refusal) = Some(Refusal::no_leader());
+/// Until the leader has been asked so often, it refuses everything with `refusal`.
+async fn refusing(fake: &Fake, refusal: Refusal, times: u32) {
+    *lock(&fake.world.refusal) = Some(refusal);
     let mut views = fake.world.views.subscribe();
-    let heals = async {
-        views.wait_for(|count| *count >= 2).await.unwrap();
-        *lock(&fake.world.refusal) = None;
-    };
-    let (answer, ()) = tokio::join!(served.get("/nodes"), heals);
-    assert_eq!(answer.status, 200);
-    *lock(&fake.world.refusal) = Some(Refusal::no_leader());
-    served
-        .ask("DELETE", "/nodes/host-9")
+    let since = *views.borrow_and_update();
+    views
+        .wait_for(|count| *count >= since + times)
         .await
-        .refused(503, "The swarm does not have a leader.");
+        .unwrap();
+    *lock(&fake.world.refusal) = None;
+}
+
+#[tokio::test]
+async fn what_a_parting_leader_has_not_begun_is_asked_of_the_next() {
+    let (follower, leader) = Fake::follower();
+    let spec = json!({"Role": "worker", "Availability": "pause"});
+    for fake in [leader.clone(), follower] {
+        let served = Served::start(fake);
+        let read = served.get("/nodes/host-9");
+        let (answer, ()) = tokio::join!(read, refusing(&leader, Refusal::no_leader(), 2));
+        let node = answer.json();
+        let version = &node["Version"]["Index"];
+        let target = format!("/nodes/host-9/update?version={version}");
+        let change = served.post(&target, &spec);
+        let (answer, ()) = tokio::join!(change, refusing(&leader, Refusal::no_leader(), 2));
+        answer.done();
+    }
+}
+
+#[tokio::test]
+async fn what_a_parting_leader_had_begun_is_asked_again_with_care() {
+    let (follower, leader) = Fake::follower();
+    let refusal = || Refusal::new(RefusalClass::Unconfirmed, "may or may not");
+    for fake in [leader.clone(), follower] {
+        let served = Served::start(fake);
+        let spec = json!({"Role": "worker", "Availability": "pause"});
+        let change = served.post("/nodes/host-9/update?version=3", &spec);
+        let (answer, ()) = tokio::join!(change, refusing(&leader, refusal(), 2));
+        answer.refused(503, "may or may not have been made");
+    }
 }
 
 #[tokio::test]
