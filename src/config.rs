@@ -43,6 +43,10 @@ pub struct Options {
     pub advertise_addr: Option<String>,
     /// `--label`, each `key=value` or `key`.
     pub labels: Vec<String>,
+    /// `--containerd`.
+    pub containerd: Option<PathBuf>,
+    /// `--insecure-registry`, each `host` or `host:port`.
+    pub insecure_registries: Vec<String>,
 }
 
 /// The daemon's configuration.
@@ -58,6 +62,10 @@ pub struct Config {
     pub advertise_addr: Option<SocketAddr>,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
+    /// The containerd to use; `None` takes the system's, or starts one.
+    pub containerd: Option<PathBuf>,
+    /// Registries that may speak plain HTTP, `host` or `host:port`; those on loopback always may.
+    pub insecure_registries: Vec<String>,
 }
 
 /// Which option is wrong, and how.
@@ -101,6 +109,9 @@ pub enum ConfigError {
     /// Not a label.
     #[error("--label {0}: give key=value, the key of letters, digits, `.`, `-`, `_` and `/`")]
     Label(String),
+    /// Not a registry.
+    #[error("--insecure-registry {0}: give HOST or HOST:PORT, without a scheme or a path")]
+    Registry(String),
     /// One key, two values.
     #[error("--label {key}: it is given as {first:?} and as {second:?}; give it once")]
     LabelConflict {
@@ -151,6 +162,11 @@ impl Config {
             listen_addr,
             advertise_addr,
             labels: labels(&options.labels)?,
+            containerd: match options.containerd {
+                Some(path) => Some(absolute("containerd", path)?),
+                None => None,
+            },
+            insecure_registries: registries(options.insecure_registries)?,
         })
     }
 
@@ -202,6 +218,15 @@ fn absolute(option: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError>
         return Err(ConfigError::Path { option, path });
     }
     Ok(path)
+}
+
+fn registries(given: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let wrong = |text: &&String| text.is_empty() || !text.chars().all(allowed);
+    match given.iter().find(wrong) {
+        Some(text) => Err(ConfigError::Registry(text.clone())),
+        None => Ok(given),
+    }
 }
 
 fn address(option: &'static str, text: &str, port: u16) -> Result<SocketAddr, ConfigError> {
@@ -327,6 +352,14 @@ mod tests {
             (
                 error_of(|o| o.advertise_addr = Some("::".into())),
                 "--advertise-addr ::: give an address that other machines can reach",
+            ),
+            (
+                error_of(|o| o.containerd = Some("run/containerd.sock".into())),
+                "--containerd run/containerd.sock: give an absolute path",
+            ),
+            (
+                error_of(|o| o.insecure_registries = vec!["http://here".into()]),
+                "--insecure-registry http://here: give HOST or HOST:PORT",
             ),
             (
                 error_of(|o| o.labels = vec!["=a".into()]),

@@ -80,8 +80,9 @@ pub struct SessionChannels {
     pub farewells: mpsc::Receiver<Farewell>,
     /// What the leader says.
     pub orders: watch::Sender<Orders>,
-    /// Takes assignments, and knows how the tasks are. Without one the node runs none.
-    pub runner: Option<Runner>,
+    /// Takes assignments, and knows how the tasks are. There is none until the node can run containers; a leader that
+    /// reads so in the portrait assigns none.
+    pub runner: watch::Receiver<Option<Runner>>,
 }
 
 /// Keeps a session with the leader until `stop`; `open` makes a stream to a node.
@@ -156,10 +157,10 @@ async fn talk(
         orders,
         runner,
     } = channels;
-    let statuses = runner.as_ref().map(Runner::statuses);
+    let runner = &*runner;
     tokio::select! {
-        outcome = listen(reader, orders, runner.as_ref()) => outcome,
-        outcome = speak(writer, portrait, farewells, statuses) => outcome,
+        outcome = listen(reader, orders, runner) => outcome,
+        outcome = speak(writer, portrait, farewells, runner.clone()) => outcome,
         // A leader of a later term has taken over; this session is void even if its stream still stands.
         _ = leader.wait_for(|now| now.is_some_and(|now| now.term > hint.term)) => Ok(()),
     }
@@ -168,7 +169,7 @@ async fn talk(
 async fn listen(
     mut reader: ReadHalf<Box<dyn Io>>,
     orders: &watch::Sender<Orders>,
-    runner: Option<&Runner>,
+    runner: &watch::Receiver<Option<Runner>>,
 ) -> Result<(), MessageError> {
     while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
         match message {
@@ -196,8 +197,8 @@ async fn listen(
                 });
             }
             Downward::Assignments(assignments) => {
-                let Some(runner) = runner else {
-                    warn!("this node runs no tasks; assignments refused");
+                let Some(runner) = runner.borrow().clone() else {
+                    warn!("this node runs no tasks yet; assignments refused");
                     continue;
                 };
                 // What was not taken is said again, complete, in the next session.
@@ -219,12 +220,12 @@ async fn speak(
     mut writer: WriteHalf<Box<dyn Io>>,
     portrait: &mut watch::Receiver<SelfPortrait>,
     farewells: &mut mpsc::Receiver<Farewell>,
-    mut statuses: Option<watch::Receiver<Statuses>>,
+    mut runner: watch::Receiver<Option<Runner>>,
 ) -> Result<(), MessageError> {
-    let mut told = None;
+    let (mut statuses, mut told) = (None, None);
     loop {
         tokio::select! {
-            now = news(&mut statuses, told.is_none()) => {
+            now = news(&mut runner, &mut statuses, told.is_none()) => {
                 for report in reports(told.as_ref(), &now) {
                     write_message(&mut writer, &Upward::Statuses(report), SESSION_FRAME).await?;
                 }
@@ -250,7 +251,16 @@ async fn speak(
 }
 
 /// How the tasks are: at once when `first`, else once that has changed. Never, without a runner or after its end.
-async fn news(statuses: &mut Option<watch::Receiver<Statuses>>, first: bool) -> Statuses {
+async fn news(
+    runner: &mut watch::Receiver<Option<Runner>>,
+    statuses: &mut Option<watch::Receiver<Statuses>>,
+    first: bool,
+) -> Statuses {
+    if statuses.is_none()
+        && let Ok(there) = runner.wait_for(Option::is_some).await
+    {
+        *statuses = there.as_ref().map(Runner::statuses);
+    }
     if let Some(statuses) = statuses
         && (first || statuses.changed().await.is_ok())
     {

@@ -35,6 +35,12 @@ pub(super) struct DaemonArgs {
     /// A label of this machine for placement; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Use the containerd with this socket, rather than the system's or one of our own
+    #[arg(long, value_name = "SOCKET")]
+    containerd: Option<PathBuf>,
+    /// Talk to this registry in plain HTTP, or whatever its certificate; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,skein::api=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -114,6 +120,8 @@ impl DaemonArgs {
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr,
             labels: self.label,
+            containerd: self.containerd,
+            insecure_registries: self.insecure_registry,
         }
     }
 }

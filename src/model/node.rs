@@ -115,6 +115,9 @@ pub struct NodeDescription {
     pub resources: Resources,
     /// Skein's version on it.
     pub engine_version: String,
+    /// What runs its containers, `containerd 1.6.20`; empty while nothing does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub runtime: String,
     /// Labels of the engine (`skein daemon --label`).
     #[serde(default)]
     pub engine_labels: BTreeMap<String, String>,

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep};
 
+use super::clock;
 use super::daemon::{ChangeError, Daemon, JoinOrder, Situation};
 use super::found;
 use super::member::Member;
-use super::{clock, machine};
 use crate::api::backend::{
     Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest, JoinRequest, Leader,
     Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
@@ -43,7 +43,8 @@ impl Backend for DaemonBackend {
     fn local(&self) -> Local {
         let situation = self.0.situation().borrow().clone();
         let base = Local {
-            description: machine::describe(&self.0.config.labels),
+            description: self.0.engine.describe(&self.0.config.labels),
+            warnings: self.0.engine.warnings(),
             data_root: self.0.data_root(),
             ..Local::default()
         };

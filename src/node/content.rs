@@ -4,7 +4,7 @@
 //! in no cluster it has no peers.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -26,26 +26,30 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a peer that is sent content may take no byte.
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A cluster, as seen by one of its nodes.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// This node.
+    pub me: NodeId,
+    /// How it asks others.
+    pub transport: Transport,
+    /// Who the others are.
+    pub membership: Membership,
+}
+
 /// The peers of the cluster that this node is in, if it is in one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct QuicPeers {
-    me: NodeId,
-    cluster: RwLock<Option<(Transport, Membership)>>,
+    cluster: RwLock<Option<Cluster>>,
 }
 
 impl QuicPeers {
-    /// For the node `me`, in no cluster yet.
-    pub fn new(me: NodeId) -> Arc<Self> {
-        let cluster = RwLock::new(None);
-        Arc::new(Self { me, cluster })
-    }
-
     /// The node is in a cluster from now on, or in none.
-    pub fn attach(&self, cluster: Option<(Transport, Membership)>) {
+    pub fn attach(&self, cluster: Option<Cluster>) {
         *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = cluster;
     }
 
-    fn cluster(&self) -> Option<(Transport, Membership)> {
+    fn cluster(&self) -> Option<Cluster> {
         self.cluster
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -58,7 +62,7 @@ impl QuicPeers {
         digest: Digest,
         offset: u64,
     ) -> io::Result<PeerContent> {
-        let (transport, _) = self.cluster().ok_or(io::ErrorKind::NotConnected)?;
+        let Cluster { transport, .. } = self.cluster().ok_or(io::ErrorKind::NotConnected)?;
         let asked = async {
             let mut stream = transport
                 .open(node, StreamKind::Content)
@@ -92,12 +96,13 @@ impl QuicPeers {
 }
 
 impl Peers for QuicPeers {
+    /// Nobody in particular while there is nobody else.
     fn me(&self) -> NodeId {
-        self.me
+        self.cluster().map_or(NodeId::from_bits(0), |own| own.me)
     }
 
     fn live(&self) -> Vec<NodeId> {
-        let Some((_, membership)) = self.cluster() else {
+        let Some(Cluster { me, membership, .. }) = self.cluster() else {
             return Vec::new();
         };
         let peers = membership.peers();
@@ -105,13 +110,13 @@ impl Peers for QuicPeers {
         let live = peers
             .nodes
             .iter()
-            .filter(|(node, peer)| **node != self.me && peer.liveness == Liveness::Alive);
+            .filter(|(node, peer)| **node != me && peer.liveness == Liveness::Alive);
         live.map(|(node, _)| *node).collect()
     }
 
     fn ask(&self, node: NodeId, question: Question) -> BoxFuture<'_, Option<Answer>> {
         Box::pin(async move {
-            let (transport, _) = self.cluster()?;
+            let Cluster { transport, .. } = self.cluster()?;
             let asked = transport
                 .call(node, StreamKind::Content, &question, ANSWER_DEADLINE)
                 .await;

@@ -8,19 +8,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::engine::Engine;
 use super::found::{self, FoundError};
 use super::join::{self, Applicant, JoinError};
 use super::local::{MemberDir, Memory, MemoryError};
-use super::member::{End, Member, MemberConfig, StartError, told_addresses};
+use super::member::{End, Host, Member, MemberConfig, StartError, told_addresses};
 use super::{depart, machine};
 use crate::agent::session::Farewell;
-use crate::cluster::frames::Io;
 use crate::cluster::store::{self, StoreConfig};
 use crate::config::Config;
 use crate::identity::files::CertificateDir;
@@ -115,19 +115,21 @@ pub struct JoinOrder {
 pub struct Daemon {
     /// Its settings.
     pub config: Config,
+    /// What runs this machine's containers.
+    pub engine: Arc<Engine>,
     situation: watch::Sender<Situation>,
     leader: watch::Sender<Option<NodeId>>,
     change: Mutex<()>,
-    api: mpsc::Sender<Box<dyn Io>>,
+    host: Host,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
 
 impl Daemon {
-    /// A daemon in no cluster yet; forwarded API requests go to `api`.
+    /// A daemon in no cluster yet.
     pub fn new(
         config: Config,
-        api: mpsc::Sender<Box<dyn Io>>,
+        host: Host,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -136,7 +138,8 @@ impl Daemon {
             situation: watch::channel(Situation::Inactive).0,
             leader: watch::channel(None).0,
             change: Mutex::new(()),
-            api,
+            engine: host.engine.clone(),
+            host,
             stop,
             tracker,
         })
@@ -224,7 +227,7 @@ impl Daemon {
         peers: Vec<(NodeId, Vec<SocketAddr>)>,
     ) -> Result<Arc<Member>, StartError> {
         let member =
-            Member::start(self.member_config(memory), first, peers, self.api.clone()).await?;
+            Member::start(self.member_config(memory), first, peers, self.host.clone()).await?;
         self.situation
             .send_replace(Situation::Active(member.clone()));
         Ok(member)
@@ -282,6 +285,7 @@ impl Daemon {
             }
             End::Expelled => {
                 member.stop(Farewell::Leaving).await;
+                self.engine.forget().await;
                 self.fail("this node was removed from the cluster: run \"skein leave --force\", then join again with a token".into());
             }
             End::Twin => {
@@ -318,7 +322,7 @@ impl Daemon {
             ..Memory::default()
         };
         let config = self.member_config(&memory);
-        let description = machine::describe(&config.labels);
+        let description = self.engine.describe(&config.labels);
         let first = found::prepare(&config, order, description)?;
         self.dir().save(&memory)?;
         let member = self.begin(&memory, Some(first), Vec::new()).await?;
@@ -358,7 +362,7 @@ impl Daemon {
         hosts.extend(token.addresses.iter().cloned());
         let key = NodeKey::generate().map_err(|error| ChangeError::Files(join::reason(&error)))?;
         let applicant = Applicant {
-            description: machine::describe(&config.labels),
+            description: self.engine.describe(&config.labels),
             availability: order.availability,
             addresses: told_addresses(&config),
         };
@@ -408,6 +412,7 @@ impl Daemon {
         if let Some(member) = member {
             member.stop(Farewell::Leaving).await;
         }
+        self.engine.forget().await;
         if let Err(error) = self.dir().wipe() {
             error!(error = %join::reason(&error), "the membership's files are left behind");
         }

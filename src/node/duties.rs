@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::inbound::ask_leader;
 use super::member::{End, Member, renewal_in, told_addresses};
-use super::{clock, leaders, machine};
+use super::{clock, leaders};
 use crate::agent::session::{Orders, SelfPortrait};
 use crate::cluster::membership::{KnownPeers, Trouble};
 use crate::cluster::store::Store;
@@ -87,9 +87,13 @@ async fn tell_facts(member: Arc<Member>) {
 
 /// Notices new addresses and resources of the machine.
 async fn watch_machine(member: Arc<Member>) {
+    let mut engine = member.engine.state();
     loop {
-        sleep(LOOK_EVERY).await;
-        let description = machine::describe(&member.config.labels);
+        tokio::select! {
+            () = sleep(LOOK_EVERY) => {}
+            changed = engine.changed() => if changed.is_err() { return },
+        }
+        let description = member.engine.describe(&member.config.labels);
         let addresses = told_addresses(&member.config);
         member.portrait.send_if_modified(|portrait| {
             let changed = portrait.description != description || portrait.addresses != addresses;

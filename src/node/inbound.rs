@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use super::content;
 use super::member::Member;
 use crate::cluster::frames::Io;
 use crate::cluster::transport::{InboundStream, JoinStream, OpenError};
@@ -54,7 +55,12 @@ async fn serve(member: Arc<Member>, inbound: InboundStream, api: mpsc::Sender<Bo
         StreamKind::Raft | StreamKind::Api => {
             warn!(%peer, ?kind, "refused: a worker's certificate does not allow this");
         }
-        StreamKind::Content | StreamKind::Hello | StreamKind::Gossip => {
+        StreamKind::Content => {
+            if let Some(images) = member.engine.images() {
+                content::serve(&images, inbound).await;
+            }
+        }
+        StreamKind::Hello | StreamKind::Gossip => {
             debug!(%peer, ?kind, "a stream that the transport serves itself");
         }
     }

@@ -32,6 +32,7 @@ pub fn describe(labels: &BTreeMap<String, String>) -> NodeDescription {
             memory_bytes: memory_bytes(),
         },
         engine_version: env!("CARGO_PKG_VERSION").into(),
+        runtime: String::new(),
         engine_labels: labels.clone(),
         protocol: (PROTOCOL_MIN, PROTOCOL_MAX),
     }

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::content::Cluster;
+use super::engine::Engine;
 use super::events::Events;
 use super::local::MemoryError;
 use super::rooms::{Ground, Rooms, ShutOut};
@@ -48,6 +50,15 @@ pub struct MemberConfig {
     pub advertise: Option<SocketAddr>,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
+}
+
+/// What a membership has from the daemon, which outlives it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Takes the API requests that other nodes forward.
+    pub api: mpsc::Sender<Box<dyn Io>>,
+    /// Runs this machine's containers.
+    pub engine: Arc<Engine>,
 }
 
 /// Why a membership ended by itself.
@@ -114,6 +125,8 @@ pub struct Member {
     pub events: Events,
     /// Who is shut out.
     pub shut_out: ShutOut,
+    /// What runs this machine's containers.
+    pub engine: Arc<Engine>,
     /// Set once, when the membership ends by itself.
     pub end: watch::Sender<Option<End>>,
     farewells: mpsc::Sender<Farewell>,
@@ -122,16 +135,19 @@ pub struct Member {
 }
 
 impl Member {
-    /// Begins a membership with what is on disk. `first` creates the cluster; `peers` are members that are known; API
-    /// requests that other nodes forward go to `api`.
+    /// Begins a membership with what is on disk. `first` creates the cluster; `peers` are members that are known.
     pub async fn start(
         config: MemberConfig,
         first: Option<Proposal>,
         peers: Vec<(NodeId, Vec<SocketAddr>)>,
-        api: mpsc::Sender<Box<dyn Io>>,
+        host: Host,
     ) -> Result<Arc<Self>, StartError> {
         let ground = Ground::lay(config, peers).await?;
-        let portrait = portrait(&ground.config, &ground.credentials);
+        let portrait = SelfPortrait {
+            description: host.engine.describe(&ground.config.labels),
+            addresses: told_addresses(&ground.config),
+            issuer: ground.credentials.issuer().to_owned(),
+        };
         let rooms = Rooms::build(&ground, portrait.addresses.clone(), first).await?;
         let Ground {
             config,
@@ -168,6 +184,7 @@ impl Member {
             credentials: rooms.credentials,
             events: Events::default(),
             shut_out: rooms.shut_out,
+            engine: host.engine,
             end: watch::channel(None).0,
             farewells,
             stop: rooms.stop,
@@ -176,7 +193,12 @@ impl Member {
         member
             .clone()
             .spawn(leader_in, term_in, orders_in, farewells_out);
-        inbound::spawn(&member, rooms.streams, rooms.joins, api);
+        member.engine.peers.attach(Some(Cluster {
+            me: node,
+            transport: member.transport.clone(),
+            membership: member.membership.clone(),
+        }));
+        inbound::spawn(&member, rooms.streams, rooms.joins, host.api);
         duties::spawn(&member, cache, known);
         info!(%node, %cluster, ?standing, "membership began");
         Ok(member)
@@ -211,7 +233,7 @@ impl Member {
             portrait: self.portrait.subscribe(),
             farewells,
             orders,
-            runner: None,
+            runner: self.engine.work_for(self.node),
         };
         let member = self.clone();
         let open = move |leader| inbound::open_session(member.clone(), leader);
@@ -270,6 +292,7 @@ impl Member {
         if timeout(STOP_DEADLINE, announce).await.is_err() {
             warn!("the stop could not be announced in time");
         }
+        self.engine.peers.attach(None);
         if let Some(store) = &self.store {
             store.shutdown().await;
         }
@@ -301,14 +324,6 @@ impl Member {
         {
             warn!(%successor, error = %join::reason(&error), "leadership was not handed over");
         }
-    }
-}
-
-fn portrait(config: &MemberConfig, credentials: &Credentials) -> SelfPortrait {
-    SelfPortrait {
-        description: machine::describe(&config.labels),
-        addresses: told_addresses(config),
-        issuer: credentials.issuer().to_owned(),
     }
 }
 

@@ -9,9 +9,11 @@ pub mod content;
 pub mod daemon;
 pub mod depart;
 pub mod duties;
+pub mod engine;
 pub mod events;
 pub mod found;
 pub mod inbound;
+pub mod instance;
 pub mod join;
 pub mod leaders;
 pub mod links;
@@ -19,6 +21,7 @@ pub mod local;
 pub mod machine;
 pub mod member;
 pub mod rooms;
+mod work;
 
 use std::fs::File;
 use std::path::Path;
@@ -38,6 +41,8 @@ use crate::cluster::frames::Io;
 use crate::config::Config;
 use backend::DaemonBackend;
 use daemon::Daemon;
+use engine::Engine;
+use member::Host;
 
 /// Forwarded requests that wait to be served; more are refused at the door.
 const FORWARDED_WAITING: usize = 256;
@@ -50,7 +55,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = lock(&config.data_root)?;
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     let (forwarded, forwarded_out) = mpsc::channel(FORWARDED_WAITING);
-    let daemon = Daemon::new(config, forwarded, tracker.clone(), stop.child_token());
+    let engine = Engine::start(config.clone(), tracker.clone(), stop.child_token());
+    let host = Host {
+        api: forwarded,
+        engine,
+    };
+    let daemon = Daemon::new(config, host, tracker.clone(), stop.child_token());
     let socket = daemon.config.socket();
     let listener = api::socket::bind(&socket)?;
     let backend = Arc::new(DaemonBackend(daemon.clone()));

@@ -167,7 +167,7 @@ impl Node {
             portrait: self.portrait.subscribe(),
             farewells: ends.farewells,
             orders: ends.orders,
-            runner: None,
+            runner: watch::channel(None).1,
         };
         let (node, owner) = (self.clone(), world.clone());
         let open = move |leader| open_session(owner.clone(), node.clone(), leader);

@@ -13,6 +13,7 @@ use crate::bed::{Bed, eventually, processes, within};
 fn settings(directory: &Path) -> SuperviseSettings {
     SuperviseSettings {
         system: directory.join("nobody.sock"),
+        may_start: true,
         data: directory.join("private"),
         run: directory.join("r"),
     }
@@ -80,4 +81,17 @@ async fn a_private_containerd_is_kept_running_and_taken_over() {
     ))
     .await;
     assert!(!found.unwrap().private);
+
+    let given = SuperviseSettings {
+        may_start: false,
+        ..settings(&directory)
+    };
+    let refused = within(containerd(
+        given,
+        &TaskTracker::new(),
+        CancellationToken::new(),
+    ))
+    .await;
+    let words = refused.unwrap_err().to_string();
+    assert!(words.contains("nobody.sock: start it, or run"), "{words}");
 }

@@ -50,6 +50,8 @@ const UP_AGAIN: Duration = Duration::from_millis(20);
 pub struct SuperviseSettings {
     /// The socket that is tried first; usually [`SYSTEM_ADDRESS`].
     pub system: PathBuf,
+    /// Whether a private one is started when nobody answers there.
+    pub may_start: bool,
     /// Content and snapshots of a private one: stays.
     pub data: PathBuf,
     /// State and socket of a private one: goes with a reboot. Short, for a socket's path has at most 107 bytes.
@@ -63,6 +65,8 @@ pub struct Supervised {
     pub address: PathBuf,
     /// It is ours.
     pub private: bool,
+    /// Its version, `1.6.20`.
+    pub version: String,
 }
 
 /// Why there is no containerd.
@@ -79,6 +83,9 @@ pub enum SuperviseError {
         /// What is missing.
         program: &'static str,
     },
+    /// Nobody answers where one was said to be.
+    #[error("no containerd answers on {}: start it, or run the daemon without --containerd", .0.display())]
+    Silent(PathBuf),
     /// The directories of a private one cannot be made.
     #[error("cannot prepare {} for a private containerd", .path.display())]
     Prepare {
@@ -102,12 +109,16 @@ pub async fn containerd(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<Supervised, SuperviseError> {
-    if answers(&settings.system).await {
-        info!(address = %settings.system.display(), "the system's containerd is used");
+    if let Some(version) = version(&settings.system).await {
+        info!(address = %settings.system.display(), version, "containerd is used");
         return Ok(Supervised {
             address: settings.system,
             private: false,
+            version,
         });
+    }
+    if !settings.may_start {
+        return Err(SuperviseError::Silent(settings.system));
     }
     for program in ["containerd", "runc"] {
         // crun alone serves as well, but the shim looks for runc first.
@@ -121,26 +132,38 @@ pub async fn containerd(
     let log = private.log.clone();
     tasks.spawn(private.keep_running(stop));
     let deadline = Instant::now() + UP_DEADLINE;
-    while !answers(&address).await {
+    let version = loop {
+        if let Some(version) = version(&address).await {
+            break version;
+        }
         if Instant::now() > deadline {
             return Err(SuperviseError::NotUp { log });
         }
         sleep(UP_AGAIN).await;
-    }
-    info!(address = %address.display(), "a private containerd is used");
+    };
+    info!(address = %address.display(), version, "a private containerd is used");
     Ok(Supervised {
         address,
         private: true,
+        version,
     })
 }
 
-/// Whether a containerd answers there.
-async fn answers(address: &Path) -> bool {
+/// The version of the containerd that answers there: its number, without what a distribution adds to it.
+async fn version(address: &Path) -> Option<String> {
     let ask = async {
         let channel = containerd_client::connect(address).await.ok()?;
         VersionClient::new(channel).version(()).await.ok()
     };
-    matches!(timeout(ANSWER_DEADLINE, ask).await, Ok(Some(_)))
+    let answer = timeout(ANSWER_DEADLINE, ask).await.ok()??;
+    let version = answer.into_inner().version;
+    let number = |c: &char| c.is_ascii_digit() || *c == '.';
+    let bare = version.trim_start_matches('v');
+    Some(bare.chars().take_while(number).collect())
+}
+
+async fn answers(address: &Path) -> bool {
+    version(address).await.is_some()
 }
 
 fn in_path(name: &str) -> bool {

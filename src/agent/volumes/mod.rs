@@ -27,7 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{ContainerId, Timestamp};
+use crate::model::container::MountSource;
+use crate::model::{ContainerConfig, ContainerId, Timestamp};
 
 pub use options::{MountPlan, OptionsError, plan};
 use shelf::Shelf;
@@ -185,6 +186,19 @@ impl Volumes {
             Ok(())
         })
         .await
+    }
+
+    /// The volumes that a container has, by the places that [`Volumes::mount`] and [`Volumes::subpath`] gave for it.
+    pub fn mounted_in(&self, config: &ContainerConfig) -> BTreeSet<String> {
+        let sources = config
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.source {
+                MountSource::Bind { path, .. } => path.strip_prefix(self.0.root()).ok(),
+                MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+            });
+        let names = sources.filter_map(|below| below.components().next()?.as_os_str().to_str());
+        names.map(str::to_owned).collect()
     }
 
     /// Makes a volume, or finds the one that has this name already, whatever its labels and options.

@@ -102,6 +102,10 @@ impl Shelf {
         Ok(Self { root, volumes })
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn restore(&self, users: &BTreeMap<ContainerId, BTreeSet<String>>) {
         let volumes = lock(&self.volumes).clone();
         for (name, entry) in volumes {

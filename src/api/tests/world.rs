@@ -58,6 +58,7 @@ pub(crate) fn description(number: u8) -> NodeDescription {
             memory_bytes: 8 << 30,
         },
         engine_version: "0.1.0".into(),
+        runtime: String::new(),
         engine_labels: BTreeMap::from([("disk".into(), "ssd".into())]),
         protocol: (1, 1),
     }

@@ -1,6 +1,6 @@
 //! What there is: this node's containers and how far each is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use containerd_client::services::v1::{ListContainersRequest, ListTasksRequest};
 use containerd_client::types::v1::{Process, Status as TaskStatus};
@@ -9,8 +9,8 @@ use super::super::{Found, RuntimeError};
 use super::client::failed;
 use super::process::belongs;
 use super::{Inner, NODE_LABEL, disk};
-use crate::model::ContainerId;
 use crate::model::container::ContainerState;
+use crate::model::{ContainerId, NodeId};
 
 impl Inner {
     pub(super) async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
@@ -34,6 +34,16 @@ impl Inner {
             .filter_map(|record| Some((record.id.parse().ok()?, tasks.remove(&record.id))))
             .map(|(id, task)| self.found(id, task))
             .collect()
+    }
+
+    pub(super) async fn nodes(&self) -> Result<BTreeSet<NodeId>, RuntimeError> {
+        let filters = vec![format!("labels.\"{NODE_LABEL}\"")];
+        let request = self.client.request(ListContainersRequest { filters });
+        let records = self.client.containers().list(request).await;
+        let records = records.map_err(failed("list the containers"))?.into_inner();
+        let labels = records.containers.iter();
+        let owners = labels.filter_map(|record| record.labels.get(NODE_LABEL)?.parse().ok());
+        Ok(owners.collect())
     }
 
     pub(super) async fn inspect(&self, id: ContainerId) -> Result<Option<Found>, RuntimeError> {

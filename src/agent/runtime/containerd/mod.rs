@@ -35,6 +35,7 @@ mod stats;
 mod wait;
 mod words;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -193,6 +194,11 @@ impl Containerd {
     /// Where a container's configuration and logs are. They stay when it is removed; [`Containerd::purge`] ends them.
     pub fn folder(&self, id: ContainerId) -> PathBuf {
         self.inner.folder(id).path().to_owned()
+    }
+
+    /// The nodes that have containers in the namespace: this one, and those that this machine has been before.
+    pub async fn nodes(&self) -> Result<BTreeSet<NodeId>, RuntimeError> {
+        self.inner.nodes().await
     }
 
     /// The configuration that a container was made with; also of one that was removed, until it is purged.

@@ -1,0 +1,275 @@
+//! What this machine runs containers with: a containerd, images and volumes; and the [`Work`] for the cluster.
+//!
+//! One for the daemon's whole life, member or not: images and volumes are the machine's, whoever's tasks it runs. A
+//! machine without a containerd is a member all the same, and says in `docker info` what to install; it is looked for
+//! again and again. What is run for a cluster is begun by a membership and outlives it, until the node leaves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::content::QuicPeers;
+use super::instance::{self, InstanceError};
+use super::join::reason;
+use super::work::{Ground, Work};
+use super::{clock, machine};
+use crate::agent::images::{self, Disk, Images, ImagesSettings};
+use crate::agent::runner::Runner;
+use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
+use crate::agent::volumes::{self, Volumes};
+use crate::config::Config;
+use crate::model::{NodeDescription, NodeId};
+
+/// What makes layers into file systems.
+pub(super) const SNAPSHOTTER: &str = "overlayfs";
+
+/// A machine that cannot run containers is looked at again after this, at first; doubled up to [`AGAIN_MOST`].
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest pause between two looks.
+const AGAIN_MOST: Duration = Duration::from_secs(30);
+
+/// How often the disk that images lie on is looked at.
+const RELIEVE_EVERY: Duration = Duration::from_secs(300);
+
+/// Where a system's containerd keeps images.
+const SYSTEM_IMAGES: &str = "/var/lib/containerd";
+
+/// The machine's rooms, open. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// containerd's socket.
+    pub address: PathBuf,
+    /// containerd's version, `1.6.20`.
+    pub version: String,
+    /// This daemon's own namespace in it.
+    pub namespace: String,
+    /// Images.
+    pub images: Images,
+    /// Volumes.
+    pub volumes: Volumes,
+    /// This program, which containers have as their logger and init.
+    pub program: PathBuf,
+    /// Where containerd keeps images.
+    disk: PathBuf,
+}
+
+/// Whether containers can be run.
+#[derive(Clone, Debug, Default)]
+pub enum EngineState {
+    /// Not known yet.
+    #[default]
+    Starting,
+    /// They can.
+    Ready(Machine),
+    /// They cannot, with words for the user.
+    Failed(String),
+}
+
+/// Why containers cannot be run here.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("this program's own file is not known")]
+    Program(#[source] std::io::Error),
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    #[error(transparent)]
+    Supervise(#[from] SuperviseError),
+    #[error("containerd cannot be used for images")]
+    Images(#[from] images::ConnectError),
+    #[error("the volumes cannot be used")]
+    Volumes(#[from] volumes::OpenError),
+}
+
+/// This machine's containers.
+#[derive(Debug)]
+pub struct Engine {
+    /// Whom images may come from.
+    pub peers: Arc<QuicPeers>,
+    config: Config,
+    state: watch::Sender<EngineState>,
+    work: Mutex<Option<Arc<Work>>>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Engine {
+    /// Looks for a containerd, and keeps what it needs running until `stop`. Returns at once.
+    pub fn start(config: Config, tracker: TaskTracker, stop: CancellationToken) -> Arc<Self> {
+        let engine = Arc::new(Self {
+            peers: Arc::default(),
+            config,
+            state: watch::channel(EngineState::Starting).0,
+            work: Mutex::default(),
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+        });
+        let own = engine.clone();
+        tracker.spawn(async move {
+            stop.run_until_cancelled(Box::pin(own.run())).await;
+        });
+        engine
+    }
+
+    /// Whether containers can be run, as it changes.
+    pub fn state(&self) -> watch::Receiver<EngineState> {
+        self.state.subscribe()
+    }
+
+    /// The images, once they can be had.
+    pub fn images(&self) -> Option<Images> {
+        match &*self.state.borrow() {
+            EngineState::Ready(machine) => Some(machine.images.clone()),
+            EngineState::Starting | EngineState::Failed(_) => None,
+        }
+    }
+
+    /// What the machine is, what runs its containers included.
+    pub fn describe(&self, labels: &BTreeMap<String, String>) -> NodeDescription {
+        let runtime = match &*self.state.borrow() {
+            EngineState::Ready(machine) => format!("containerd {}", machine.version),
+            EngineState::Starting | EngineState::Failed(_) => String::new(),
+        };
+        NodeDescription {
+            runtime,
+            ..machine::describe(labels)
+        }
+    }
+
+    /// What the user is to be warned of: why no containers, or no tasks, can be run.
+    pub fn warnings(&self) -> Vec<String> {
+        let own = match &*self.state.borrow() {
+            EngineState::Failed(why) => Some(format!("no containers can be run: {why}")),
+            EngineState::Starting | EngineState::Ready(_) => None,
+        };
+        let work = self.work().and_then(|work| work.trouble());
+        own.into_iter().chain(work).collect()
+    }
+
+    /// The runner of a node's tasks, once there is one. It is begun at the first call and goes on until
+    /// [`Engine::forget`], however often the membership is begun anew.
+    pub fn work_for(&self, node: NodeId) -> watch::Receiver<Option<Runner>> {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = work.take().filter(|work| work.node == node);
+        let current = current.unwrap_or_else(|| {
+            let ground = Ground {
+                node,
+                data_root: self.config.data_root.clone(),
+                labels: self.config.labels.clone(),
+            };
+            let stop = self.stop.child_token();
+            Work::begin(ground, self.state(), &self.tracker, stop)
+        });
+        let runner = current.runner();
+        *work = Some(current);
+        runner
+    }
+
+    /// Ends all tasks, and leaves nothing of them. Images and named volumes stay.
+    pub async fn forget(&self) {
+        let work = self.work();
+        if let Some(work) = work {
+            work.end().await;
+        }
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn work(&self) -> Option<Arc<Work>> {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.clone()
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut wait = AGAIN;
+        let machine = loop {
+            // What a vain attempt has begun ends with it.
+            let attempt = self.stop.child_token();
+            match self.open(attempt.clone()).await {
+                Ok(machine) => break machine,
+                Err(error) => {
+                    attempt.cancel();
+                    let why = reason(&error);
+                    warn!(why, "no containers can be run");
+                    self.state.send_replace(EngineState::Failed(why));
+                }
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MOST);
+        };
+        self.state.send_replace(EngineState::Ready(machine.clone()));
+        if let Err(error) = machine.images.ensure_sample(&machine.program).await {
+            warn!(error = %reason(&error), "the sample image was not made");
+        }
+        loop {
+            sleep(RELIEVE_EVERY).await;
+            self.relieve(&machine).await;
+        }
+    }
+
+    async fn open(&self, stop: CancellationToken) -> Result<Machine, OpenError> {
+        let root = &self.config.data_root;
+        let namespace = instance::namespace(root)?;
+        let settings = SuperviseSettings {
+            system: self
+                .config
+                .containerd
+                .clone()
+                .unwrap_or_else(|| SYSTEM_ADDRESS.into()),
+            may_start: self.config.containerd.is_none(),
+            data: root.join("containerd"),
+            run: self.config.run_dir.join("containerd"),
+        };
+        let disk = settings.data.clone();
+        let found = supervise::containerd(settings, &self.tracker, stop).await?;
+        let settings = ImagesSettings {
+            address: found.address.clone(),
+            namespace: namespace.clone(),
+            snapshotter: SNAPSHOTTER.into(),
+            scratch: root.join("scratch"),
+            insecure_registries: self.config.insecure_registries.clone(),
+            clock: clock::now,
+        };
+        Ok(Machine {
+            program: std::env::current_exe().map_err(OpenError::Program)?,
+            images: Images::connect(settings, self.peers.clone()).await?,
+            volumes: Volumes::open(root.join("volumes")).await?,
+            disk: if found.private {
+                disk
+            } else {
+                SYSTEM_IMAGES.into()
+            },
+            address: found.address,
+            version: found.version,
+            namespace,
+        })
+    }
+
+    /// Removes images that nobody uses when the disk fills up.
+    async fn relieve(&self, machine: &Machine) {
+        let Ok(disk) = nix::sys::statvfs::statvfs(&machine.disk) else {
+            return;
+        };
+        let disk = Disk {
+            total: disk.blocks() * disk.fragment_size(),
+            free: disk.blocks_available() * disk.fragment_size(),
+        };
+        let in_use = match self.work() {
+            None => Some(images::InUse::default()),
+            Some(work) => work.images_in_use().await,
+        };
+        let Some(in_use) = in_use else {
+            debug!("what images are in use is not known");
+            return;
+        };
+        if let Err(error) = machine.images.relieve(&in_use, disk).await {
+            warn!(error = %reason(&error), "images that nobody uses were not removed");
+        }
+    }
+}
