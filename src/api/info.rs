@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Limited};
 use super::backend::{Leader, Local, LocalState, Refusal};
 use super::call::Call;
 use super::dto::cluster::SwarmDto;
-use super::dto::info::{InfoDto, RemoteManager, Summary, SwarmInfo};
+use super::dto::info::{Commit, InfoDto, RemoteManager, Summary, SwarmInfo};
 use super::error::{Handled, json};
 use super::headers::ENGINE_VERSION;
 use super::router::Api;
@@ -157,6 +157,9 @@ fn info(api: &Api, local: Local, swarm: SwarmInfo) -> InfoDto {
         labels: labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),
         server_version: ENGINE_VERSION.into(),
         live_restore_enabled: true,
+        containerd_commit: Commit {
+            id: described.runtime.clone(),
+        },
         product_license: format!("Skein {SKEIN_VERSION}, Apache-2.0"),
         swarm,
         warnings,

@@ -62,7 +62,7 @@ struct Peer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Log {
-    term: u64,
+    rank: u64,
     index: u64,
 }
 
@@ -216,7 +216,7 @@ impl Status {
             alive.into(),
             span(Duration::from_nanos(peer.since)),
             role.into(),
-            log.map_or_else(String::new, |log| format!("{}/{}", log.term, log.index)),
+            log.map_or_else(String::new, |log| log.index.to_string()),
             peer.addresses.first().cloned().unwrap_or_default(),
             peer.engine_version.clone(),
         ]

@@ -23,6 +23,9 @@ use crate::wire::content::{Answer, Question};
 /// How long a peer may take to answer: it looks into containerd, which may be slow under load.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Content goes when nothing else wants to go: all else has priority 0.
+const PRIORITY: i32 = -1;
+
 /// How long a peer that is sent content may take no byte.
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -153,6 +156,7 @@ async fn answer(
     if let (Question::Fetch { digest, offset }, Answer::Fetch(Some(size))) = (question, answer)
         && offset < size
     {
+        stream.send.set_priority(PRIORITY)?;
         let mut pieces = images.blob(digest, offset).await?;
         while let Some(piece) = pieces.next().await {
             timeout(SEND_DEADLINE, stream.send.write_all(&piece?)).await??;

@@ -146,7 +146,7 @@ impl Engine {
     /// What the user is to be warned of: why no containers, or no tasks, can be run.
     pub fn warnings(&self) -> Vec<String> {
         let own = match &*self.state.borrow() {
-            EngineState::Failed(why) => Some(format!("no containers can be run: {why}")),
+            EngineState::Failed(why) => Some(format!("WARNING: no containers can be run: {why}")),
             EngineState::Starting | EngineState::Ready(_) => None,
         };
         let work = self.work().and_then(|work| work.trouble());
@@ -196,8 +196,7 @@ impl Engine {
                 Err(error) => {
                     attempt.cancel();
                     let why = reason(&error);
-                    warn!(why, "no containers can be run");
-                    self.state.send_replace(EngineState::Failed(why));
+                    self.fail(why);
                 }
             }
             sleep(wait).await;
@@ -211,6 +210,17 @@ impl Engine {
             sleep(RELIEVE_EVERY).await;
             self.relieve(&machine).await;
         }
+    }
+
+    fn fail(&self, why: String) {
+        self.state.send_if_modified(|state| {
+            let news = !matches!(state, EngineState::Failed(before) if *before == why);
+            if news {
+                warn!(why, "no containers can be run");
+                *state = EngineState::Failed(why);
+            }
+            news
+        });
     }
 
     async fn open(&self, stop: CancellationToken) -> Result<Machine, OpenError> {

@@ -156,7 +156,7 @@ impl Work {
         if let Some(why) = &why {
             warn!(why, "no tasks can be run");
         }
-        let words = why.map(|why| format!("no tasks can be run: {why}"));
+        let words = why.map(|why| format!("WARNING: no tasks can be run: {why}"));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = words;
     }
 

@@ -7,6 +7,7 @@
 mod bed;
 mod cluster;
 mod daemon;
+mod engine;
 mod faults;
 mod http;
 mod identity;

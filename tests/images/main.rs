@@ -15,5 +15,6 @@ mod mesh;
 mod names;
 mod proxy;
 mod pull;
+mod quic;
 mod wait;
 mod world;

@@ -41,6 +41,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Semaphore;
+
 use crate::model::{Digest, Timestamp};
 pub use auth::RegistryAuth;
 pub use containerd::{ConnectError, StoreError};
@@ -87,6 +89,7 @@ struct Inner {
     peers: Arc<dyn Peers>,
     claims: Mutex<Claims>,
     busy: Busy,
+    places: Arc<Semaphore>,
     scratch: PathBuf,
     clock: fn() -> Timestamp,
     facts: Mutex<BTreeMap<Digest, Arc<Facts>>>,
@@ -122,6 +125,7 @@ impl Images {
             peers,
             claims: Mutex::default(),
             busy: Busy::default(),
+            places: Arc::new(Semaphore::new(pull::LAYERS_AT_ONCE)),
             scratch: settings.scratch,
             clock: settings.clock,
             facts: Mutex::default(),

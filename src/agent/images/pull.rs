@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -25,8 +25,9 @@ use super::{Images, Inner};
 use crate::model::{Digest, ImageConfig};
 use crate::wire::content::{Answer, Question};
 
-/// Layers that come at the same time: Docker's number.
-const LAYERS_AT_ONCE: usize = 3;
+/// Layers that come at the same time, of all images together: Docker's number. Peers' connections count on it: that
+/// many streams that are not read leave them room for all else.
+pub(super) const LAYERS_AT_ONCE: usize = 3;
 
 /// What a pull brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,7 +307,7 @@ impl Job {
         file: &ConfigFile,
     ) -> Result<bool, PullError> {
         let chain = chain_ids(&file.diff_ids);
-        let places = Arc::new(Semaphore::new(LAYERS_AT_ONCE));
+        let places = self.inner.places.clone();
         let mut coming = JoinSet::new();
         let mut here = vec![false; manifest.layers.len()];
         let mut missing = vec![true; manifest.layers.len()];

@@ -2,10 +2,11 @@
 //!
 //! Called by the node before the runtime connects. A private containerd has directories of its own, is started again
 //! when it ends, with growing pauses, and is only ever asked to end itself: its shims, and so the containers, go on
-//! without it. One that a killed daemon left behind is taken over as it runs.
+//! without it. One that a killed daemon left behind is taken over as it runs, and ended like our own.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use containerd_client::services::v1::version_client::VersionClient;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -229,15 +231,32 @@ impl Private {
         }
     }
 
-    /// Until one that an earlier daemon started has ended.
+    /// Until one that an earlier daemon started has ended, by itself or because we are to stop.
     async fn watch_stranger(&self, stop: &CancellationToken) -> io::Result<()> {
-        while answers(&self.socket).await {
+        let stream = UnixStream::connect(&self.socket).await?;
+        let Some(pid) = stream.peer_cred()?.pid() else {
+            return Err(io::Error::other("its process is not known"));
+        };
+        drop(stream);
+        while self.is_ours(pid) {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => {
+                    kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+                    let ended = async { while self.is_ours(pid) { sleep(UP_AGAIN).await } };
+                    drop(timeout(END_DEADLINE, ended).await);
+                    return Ok(());
+                }
                 () = sleep(LOOK_AGAIN) => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether this is a process that was started with our configuration.
+    fn is_ours(&self, pid: i32) -> bool {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let wanted = self.configuration.as_os_str().as_bytes();
+        command.split(|byte| *byte == 0).any(|word| word == wanted)
     }
 
     /// Until our child has ended, by itself or because we are to stop.

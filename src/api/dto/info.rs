@@ -131,7 +131,7 @@ struct IndexInfo {
 #[serde(rename_all = "PascalCase")]
 pub(in crate::api) struct Commit {
     #[serde(rename = "ID")]
-    id: String,
+    pub(in crate::api) id: String,
 }
 
 /// `SwarmInfo`.

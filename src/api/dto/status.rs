@@ -52,7 +52,8 @@ struct PeerDto {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct LogPosition {
-    term: u64,
+    /// Greater in every later epoch and term; means nothing else.
+    rank: u64,
     index: u64,
 }
 
@@ -93,7 +94,7 @@ impl From<PeerStatus> for PeerDto {
             since: u64::try_from(peer.since.as_nanos()).unwrap_or(u64::MAX),
             last_log: peer
                 .last_log
-                .map(|(term, index)| LogPosition { term, index }),
+                .map(|(rank, index)| LogPosition { rank, index }),
             engine_version: peer.engine_version,
         }
     }

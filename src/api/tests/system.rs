@@ -224,5 +224,5 @@ async fn status_tells_what_this_node_knows() {
     let dead = &status["Peers"][2];
     assert_eq!(dead["Alive"], false);
     assert_eq!(dead["Since"], 90_000_000_000_u64);
-    assert_eq!(dead["LastLog"], json!({"Term": 4, "Index": 20}));
+    assert_eq!(dead["LastLog"], json!({"Rank": 4, "Index": 20}));
 }
