@@ -252,7 +252,7 @@ mod tests {
         json!({
             "ID": id, "Hostname": format!("host-{id}"), "Addresses": ["10.0.0.1:2377"], "Standing": "eligible",
             "Phase": "up", "Alive": alive, "Since": 90_000_000_000_u64, "EngineVersion": "0.1.0",
-            "LastLog": log.map(|(term, index)| json!({"Term": term, "Index": index})),
+            "LastLog": log.map(|(rank, index)| json!({"Rank": rank, "Index": index})),
         })
     }
 
@@ -284,7 +284,7 @@ mod tests {
                 "yes",
                 "90s",
                 "leader",
-                "4/11",
+                "11",
                 "10.0.0.1:2377",
                 "0.1.0"
             ]
