@@ -116,7 +116,7 @@ pub struct NodeDescription {
     /// Skein's version on it.
     pub engine_version: String,
     /// What runs its containers, `containerd 1.6.20`; empty while nothing does.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub runtime: String,
     /// Labels of the engine (`skein daemon --label`).
     #[serde(default)]

@@ -62,7 +62,7 @@ const fn ballot(committed: bool) -> Ballot {
     }
 }
 
-fn asks(image: &Bytes, command: &Command) -> [Ask; 5] {
+fn asks(image: &Bytes, command: &Command) -> [Ask; 6] {
     let candidacy = Candidacy {
         ballot: ballot(false),
         last: Some(at(2, 4)),
@@ -102,10 +102,11 @@ fn asks(image: &Bytes, command: &Command) -> [Ask; 5] {
             to: NODE,
             last: None,
         }),
+        Ask::Epoch(NODE),
     ]
 }
 
-fn answers(epoch: Epoch) -> [Answer; 8] {
+fn answers(epoch: Epoch) -> [Answer; 9] {
     let granted = Granted {
         ballot: ballot(false),
         last: None,
@@ -120,6 +121,7 @@ fn answers(epoch: Epoch) -> [Answer; 8] {
         Answer::TakeOver { accepted: true },
         Answer::Outdated(epoch),
         Answer::Failed("no".to_owned()),
+        Answer::Current,
     ]
 }
 
@@ -159,6 +161,7 @@ fn of_ask(ask: Ask) {
             let taken = take_over.clone().into_openraft();
             assert_eq!(TakeOver::of(&taken), take_over);
         }
+        Ask::Epoch(_) => {}
     }
 }
 
@@ -179,6 +182,7 @@ fn of_answer(answer: Answer) {
         | Answer::Installed(_)
         | Answer::TakeOver { .. }
         | Answer::Outdated(_)
+        | Answer::Current
         | Answer::Failed(_) => {}
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::config::Timings;
 use super::log::Shared;
+use super::look::Sight;
 use super::types::{Epoch, LogRef, Types};
 use super::{Inner, Running};
 use crate::model::NodeId;
@@ -109,7 +110,13 @@ pub(super) async fn observe(inner: Arc<Inner>, running: Running) {
             let server = server.borrow_and_update();
             let all = all.borrow_watched();
             (
-                leadership(&server, &all, &inner.config.timings, &mut pulse),
+                leadership(
+                    &server,
+                    &all,
+                    &inner.config.timings,
+                    &mut pulse,
+                    *running.sight.borrow(),
+                ),
                 replicas(&server, &all, &running.shared),
                 server.state == ServerState::Leader,
             )
@@ -232,10 +239,11 @@ fn leadership(
     all: &RaftMetrics<Types>,
     timings: &Timings,
     pulse: &mut Pulse,
+    sight: Sight,
 ) -> Leadership {
     let me = server.id;
     let term = server.vote.leader_id.term;
-    if server.state != ServerState::Leader {
+    if server.state != ServerState::Leader || sight == Sight::Outdated {
         return Leadership {
             term,
             leader: server.current_leader.filter(|leader| *leader != me),

@@ -23,6 +23,7 @@
 //! | `machine` `snapshot` | the state in memory and on disk |
 //! | `network` `serve` | asking other replicas, answering them |
 //! | `ticks` | when raft has to look at its clock |
+//! | `look` | whether a replica that has just started may vote |
 //! | `client` `change` `leadership` | what the rest of the node asks and sees |
 //! | `open` `recover` | the beginning, and a new beginning after a lost quorum |
 
@@ -36,6 +37,7 @@ mod leadership;
 mod log;
 mod log_fields;
 mod log_file;
+mod look;
 mod machine;
 mod mark;
 mod mirror;
@@ -144,6 +146,8 @@ struct Running {
     shared: Arc<Shared>,
     /// When this replica last agreed to what a leader sent.
     heard: watch::Sender<Option<Instant>>,
+    /// Whether it may take part in elections.
+    sight: watch::Sender<look::Sight>,
     /// Ends what was spawned for this instance.
     stop: CancellationToken,
 }

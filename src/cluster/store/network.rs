@@ -18,8 +18,10 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tokio::sync::watch;
 
 use super::log::Shared;
+use super::look::{self, Sight};
 use super::rpc::{Answer, Append, Appended, Ask, Candidacy, Chunk, Request, TakeOver};
 use super::types::{Blob, LogId, LogRef, Snapshot, Types, Vote};
 use crate::model::NodeId;
@@ -65,6 +67,7 @@ pub(super) struct Network {
     pub(super) node: NodeId,
     pub(super) link: Arc<dyn RaftLink>,
     pub(super) shared: Arc<Shared>,
+    pub(super) sight: watch::Sender<Sight>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -76,6 +79,7 @@ impl RaftNetworkFactory<Types> for Network {
             target,
             link: self.link.clone(),
             shared: self.shared.clone(),
+            sight: self.sight.clone(),
         }
     }
 }
@@ -86,6 +90,7 @@ pub(super) struct Peer {
     target: NodeId,
     link: Arc<dyn RaftLink>,
     shared: Arc<Shared>,
+    sight: watch::Sender<Sight>,
 }
 
 type RpcResult<T> = Result<T, RPCError<Types>>;
@@ -115,6 +120,7 @@ impl Peer {
         match Answer::decode(&answer).map_err(|e| network(&e))? {
             Answer::Failed(why) => Err(RPCError::Unreachable(Unreachable::from_string(why))),
             Answer::Outdated(epoch) => {
+                look::outdated(&self.sight);
                 Err(RPCError::Unreachable(Unreachable::from_string(format!(
                     "node {} belongs to the cluster as it was recovered later (epoch {}): this replica is outdated",
                     self.target, epoch.count,

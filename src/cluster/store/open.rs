@@ -21,7 +21,7 @@ use super::snapshot::Snapshots;
 use super::state::State;
 use super::types::Raft;
 use super::writer::{Pace, Writer};
-use super::{EVENTS, Inner, Running, Stopped, Store, ticks};
+use super::{EVENTS, Inner, Running, Stopped, Store, look, ticks};
 
 /// Why a replica cannot be opened. Its files are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -194,10 +194,12 @@ impl Inner {
             self.stage.clone(),
             self.pace,
         );
+        let sight = watch::Sender::default();
         let network = Network {
             node: self.config.node,
             link: self.link.clone(),
             shared: shared.clone(),
+            sight: sight.clone(),
         };
         let raft = Raft::new(
             self.config.node,
@@ -225,6 +227,7 @@ impl Inner {
             log,
             shared,
             heard: watch::Sender::default(),
+            sight,
             stop,
         };
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running.clone());
@@ -233,6 +236,8 @@ impl Inner {
             self.config.node,
             self.config.timings,
         ));
+        self.tasks
+            .spawn(look::around(self.clone(), running.clone()));
         self.tasks.spawn(leadership::observe(self.clone(), running));
         Ok(())
     }

@@ -51,6 +51,8 @@ pub(super) enum Ask {
     PreVote(Candidacy),
     Chunk(Chunk),
     TakeOver(TakeOver),
+    /// Whether the asker's epoch is the newest; who asks.
+    Epoch(crate::model::NodeId),
 }
 
 /// Entries of a leader; none in a heartbeat.
@@ -107,6 +109,8 @@ pub(super) enum Answer {
     Outdated(Epoch),
     /// It cannot be done, and why.
     Failed(String),
+    /// This replica knows of no newer epoch than the asker's.
+    Current,
 }
 
 /// What became of appended entries.
@@ -142,6 +146,7 @@ impl Request {
             }
             Ask::Chunk(chunk) => (chunk.ballot, [chunk.last, None]),
             Ask::TakeOver(take_over) => (take_over.ballot, [take_over.last, None]),
+            Ask::Epoch(_) => return Ok(request),
         };
         check_plausible(Some(ballot), places)?;
         Ok(request)
@@ -154,7 +159,13 @@ impl Request {
             Ask::Vote(candidacy) | Ask::PreVote(candidacy) => candidacy.ballot.node,
             Ask::Chunk(chunk) => chunk.ballot.node,
             Ask::TakeOver(take_over) => take_over.ballot.node,
+            Ask::Epoch(node) => *node,
         }
+    }
+
+    /// Whether an election is held with it.
+    pub(super) fn is_of_candidate(&self) -> bool {
+        matches!(&self.ask, Ask::Vote(_) | Ask::PreVote(_) | Ask::TakeOver(_))
     }
 
     /// Whether a leader sent it.
@@ -182,7 +193,8 @@ impl Answer {
             | Self::Received(_)
             | Self::TakeOver { .. }
             | Self::Outdated(_)
-            | Self::Failed(_) => (None, None),
+            | Self::Failed(_)
+            | Self::Current => (None, None),
         };
         check_plausible(ballot, [place, None])?;
         Ok(answer)

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::log::Shared;
 use super::log_file::{LogFile, Write};
+use super::look::Sight;
 use super::network::CHUNK;
 use super::rpc::{Answer, Appended, Ask, Chunk, Granted, MessageError, Request};
 use super::snapshot::{Image, MAX_CONTENT};
@@ -84,7 +85,15 @@ impl Inner {
         if request.epoch < mine {
             return Ok(Answer::Outdated(mine));
         }
+        if let Ask::Epoch(_) = request.ask {
+            return Ok(Answer::Current);
+        }
         let running = if request.epoch == mine {
+            let sight = *running.sight.borrow();
+            if sight == Sight::Outdated || sight == Sight::Blind && request.is_of_candidate() {
+                let why = "this replica does not know whether its epoch is the present one";
+                return Ok(Answer::Failed(why.into()));
+            }
             running
         } else if request.is_of_leader() {
             self.enter(request.epoch).await?
@@ -122,6 +131,7 @@ impl Inner {
                 })
             }
             Ask::Chunk(chunk) => self.receive(&running, chunk).await,
+            Ask::Epoch(_) => Ok(Answer::Current),
         }
     }
 

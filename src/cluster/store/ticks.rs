@@ -3,7 +3,8 @@
 //! openraft looks at its timers at each fifth of a heartbeat, on every replica, which is most of what an idle one
 //! costs. But a replica without a vote, and a follower that heard its leader a moment ago, have no election to begin, and
 //! a leader has nothing but its heartbeats to send. So the ticks are on only while a voter does not hear a leader, from
-//! well before an election can be due; the heartbeats of a leader are asked for from here.
+//! well before an election can be due, and never in one that [`look`](super::look) keeps out of elections; the heartbeats
+//! of a leader are asked for from here.
 
 use std::time::Duration;
 
@@ -13,13 +14,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Running;
 use super::config::Timings;
+use super::look::Sight;
 use crate::model::NodeId;
 
 /// Governs the ticks of one raft instance, that of `node`, until it ends.
 pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
     let mut server = running.raft.server_metrics();
     let mut heard = running.heard.subscribe();
+    let mut sight = running.sight.subscribe();
     loop {
+        let clear = *sight.borrow_and_update() == Sight::Clear;
         let (leads, votes) = {
             let server = server.borrow_and_update();
             let mut voters = server.membership_config.voter_ids();
@@ -31,8 +35,11 @@ pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
         running
             .raft
             .runtime_config()
-            .tick(votes && !leads && quiet_until.is_none());
-        if leads && let Err(error) = running.raft.trigger().heartbeat().await {
+            .tick(votes && clear && !leads && quiet_until.is_none());
+        if leads
+            && clear
+            && let Err(error) = running.raft.trigger().heartbeat().await
+        {
             tracing::debug!(%error, "no heartbeats any more");
             return;
         }
@@ -49,6 +56,7 @@ pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
             biased;
             () = running.stop.cancelled() => return,
             changed = server.changed() => if changed.is_err() { return },
+            _ = sight.changed() => {}
             () = wait => {}
         }
     }

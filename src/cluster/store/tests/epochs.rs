@@ -111,6 +111,38 @@ async fn the_newest_survivor_keeps_every_acknowledged_write_and_the_cluster_grow
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_majority_of_the_past_never_leads_beside_the_survivor() {
+    let mut stores = Stores::voters(3).await;
+    stores.write(10).await;
+    eventually("3 holds all", async || stores.numbers_on(3).contains(&10)).await;
+    for dead in [1, 2, 3] {
+        stores.crash(id(dead)).await;
+    }
+    recover_here(&stores, 3);
+    stores.start(id(3)).await;
+    stores.write(11).await;
+    let mut outdated = tokio::task::JoinSet::new();
+    for back in [1, 2] {
+        stores.start(id(back)).await;
+        let mut led = stores.store(back).leadership();
+        outdated.spawn(async move { led.wait_for(|seen| seen.me).await.map(drop) });
+    }
+    // In no haste: the past has had time for several elections.
+    let elections = 10 * stores.config(id(1)).timings.election_max;
+    let led = timeout(elections, outdated.join_next()).await;
+    assert!(led.is_err(), "a replica of the past leads: {led:?}");
+    grow(&stores, 3, &[1, 2]).await;
+    for number in [1, 2, 3] {
+        eventually("all replicas are the survivor's", async || {
+            stores.numbers_on(number) == [10, 11].into()
+        })
+        .await;
+    }
+    outdated.shutdown().await;
+    stores.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_are_ahead_of_the_survivor_begin_again() {
     let mut stores = Stores::new();
     // They have snapshots and purged logs to leave behind.
