@@ -298,6 +298,21 @@ impl Shelf {
         })
     }
 
+    pub(super) fn is_empty(&self, name: &str, container: ContainerId) -> Result<bool, VolumeError> {
+        self.work(name, |entry| {
+            self.must_hold(name, entry, container)?;
+            fill::is_empty(&self.data(name)).map_err(file(name, "it cannot be read"))
+        })
+    }
+
+    pub(super) fn of_path(&self, path: &Path) -> Option<String> {
+        let name = path.strip_prefix(&self.root).ok()?.iter().next()?;
+        let name = name.to_str()?;
+        lock(&self.volumes)
+            .contains_key(name)
+            .then(|| name.to_owned())
+    }
+
     pub(super) fn fill(
         &self,
         name: &str,
