@@ -3,7 +3,7 @@
 use skein::agent::runtime::Runtime;
 use tokio::io::AsyncWriteExt;
 
-use crate::bed::{Bed, within};
+use crate::bed::{Bed, program, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_logged_and_takes_input() {
@@ -50,9 +50,7 @@ async fn input_without_a_terminal_reaches_the_process_and_ends() {
 
 /// In a container without the image's programs, a dynamic build of the init would not find its loader.
 fn init_is_static() -> bool {
-    let said = std::process::Command::new("ldd")
-        .arg(env!("CARGO_BIN_EXE_skein"))
-        .output();
+    let said = std::process::Command::new("ldd").arg(program()).output();
     said.is_ok_and(|said| !said.status.success())
 }
 
