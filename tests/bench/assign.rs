@@ -50,8 +50,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Stri
         agent.agent.runtime.version(),
         agent.agent.runtime.runtime_name()
     ));
-    runtime.block_on(serially(options.size(10, 40), &bed, &mut agent, report))?;
-    runtime.block_on(at_once(&bed, &mut agent, report))?;
+    let rounds = options.size(10, 40);
+    let serial = runtime.block_on(serially(rounds, &bed, &mut agent, report))?;
+    runtime.block_on(at_once(&bed, &mut agent, serial, report))?;
     runtime.block_on(agent.agent.down());
     bed.nothing_left();
     Ok(())
@@ -127,12 +128,13 @@ impl Tasks {
     }
 }
 
+/// Returns the medians of `ctr`, in ms, until running and until removed.
 async fn serially(
     rounds: usize,
     bed: &Bed,
     tasks: &mut Tasks,
     report: &mut Report,
-) -> Result<(), String> {
+) -> Result<[f64; 2], String> {
     let (mut runs, mut goes) = (Vec::new(), Vec::new());
     let (mut ctr_runs, mut ctr_goes) = (Vec::new(), Vec::new());
     for round in 0..rounds + WARM {
@@ -149,12 +151,14 @@ async fn serially(
             ctr_goes.push(ctr_gone);
         }
     }
+    let mut medians = Vec::new();
     for (what, ours, theirs) in [("running", runs, ctr_runs), ("removed", goes, ctr_goes)] {
         let walls: Vec<Duration> = ours.iter().map(|span| span.wall).collect();
         let owns: Vec<Duration> = ours.iter().map(|span| span.own).collect();
         let wall = Figure::times(format!("one task until {what}"), &walls);
         let ctr = Figure::times(format!("one container until {what}, ctr"), &theirs);
         let ratio = wall.percentile(50) / ctr.percentile(50);
+        medians.push(ctr.percentile(50));
         report.add(wall);
         report.add(ctr);
         let what_of = format!("one task until {what}: ratio of the medians to ctr's");
@@ -162,10 +166,15 @@ async fn serially(
         let cpu = Figure::times(format!("one task until {what}: our own CPU"), &owns);
         report.add(cpu.goal(Goal::Median(OWN_CPU)));
     }
-    Ok(())
+    Ok([medians[0], medians[1]])
 }
 
-async fn at_once(bed: &Bed, tasks: &mut Tasks, report: &mut Report) -> Result<(), String> {
+async fn at_once(
+    bed: &Bed,
+    tasks: &mut Tasks,
+    serial: [f64; 2],
+    report: &mut Report,
+) -> Result<(), String> {
     let all: Vec<Assigned> = (0..MANY)
         .map(|number| sleeper(bed, 1000 + number as u128))
         .collect();
@@ -174,16 +183,20 @@ async fn at_once(bed: &Bed, tasks: &mut Tasks, report: &mut Report) -> Result<()
     let gone = span(tasks.remove(&ids)).await;
     let ctr_run = ctr_many(|name| ctr_run(bed, name))?;
     let ctr_gone = ctr_many(|name| ctr_remove(bed, name))?;
-    for (what, ours, theirs) in [("running", run, ctr_run), ("removed", gone, ctr_gone)] {
+    let both = [("running", run, ctr_run), ("removed", gone, ctr_gone)];
+    for ((what, ours, theirs), serial) in both.into_iter().zip(serial) {
         let each = |span: Duration| span.as_secs_f64() * 1e3 / MANY as f64;
         let named = |what_of: &str| format!("{MANY} tasks until {what}{what_of}");
         let wall = Figure::value(named(": wall for each"), "ms", each(ours.wall));
         report.add(wall);
         let words = named(&format!(", ctr, {AT_ONCE} at a time: wall for each"));
         report.add(Figure::value(words, "ms", each(theirs)));
+        let ratio = each(ours.wall) / serial;
+        let words = named(": ratio to ctr's, one after another");
+        report.add(Figure::value(words, "×", ratio).goal(Goal::Median(1.0)));
         let ratio = each(ours.wall) / each(theirs);
-        let ratio = Figure::value(named(": ratio to ctr's"), "×", ratio);
-        report.add(ratio.goal(Goal::Median(1.0)));
+        let words = named(&format!(": ratio to ctr's, {AT_ONCE} at a time"));
+        report.add(Figure::value(words, "×", ratio));
         let own = Figure::value(named(": our own CPU for each"), "ms", each(ours.own));
         report.add(own.goal(Goal::Median(OWN_CPU)));
     }

@@ -31,16 +31,21 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Stri
     let lines = options.size(500_000, 2_000_000);
     runtime.block_on(async {
         let containerd = bed.runtime().await;
+        let words = |error: skein::agent::runtime::RuntimeError| error.to_string();
+        let neighbour = bed.script("exec sleep 1000000");
+        containerd.create(&neighbour).await.map_err(words)?;
+        containerd.start(neighbour.id).await.map_err(words)?;
         for _ in 0..options.size(1, 3) {
             takes_down(&bed, &containerd, lines, report).await?;
         }
-        drop(containerd);
+        containerd.remove(neighbour.id).await.map_err(words)?;
         Ok::<_, String>(())
     })?;
     bed.nothing_left();
     report.note(format!(
         "{lines} numbered lines of about 80 characters, written by awk in the container as fast as they are taken; \
-         json-file without rotation; lines are counted, and their numbers compared, in the log"
+         json-file without rotation; lines are counted, and their numbers compared, in the log; a second container \
+         has a logger as well, for the daemon and all loggers share the pages of one program"
     ));
     Ok(())
 }
