@@ -283,6 +283,6 @@ async fn containerd_does_what_every_runtime_must() {
         shell: ["sh", "-c"].map(str::to_owned).to_vec(),
         seed: 1,
     };
-    conformance::all(&bed.runtime().await, &facts).await;
+    Box::pin(conformance::all(&bed.runtime().await, &facts)).await;
     bed.nothing_left();
 }

@@ -188,7 +188,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
                 let progress = self.progress.clone();
                 self.keep(Progress { doom, ..progress }).await
             }
-            Action::Clear => self.clear().await,
+            Action::Clear => self.clear(order.want()).await,
             Action::Rest | Action::Forget => {
                 self.permit = None;
                 self.otherwise(order.want()).await;
@@ -458,7 +458,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         }
     }
 
-    async fn clear(&mut self) -> Result<(), Hitch> {
+    async fn clear(&mut self, want: Want) -> Result<(), Hitch> {
         if let Some(id) = self.progress.container {
             self.shared.runtime.remove(id).await?;
             self.shared.stock.release(id).await?;
@@ -467,6 +467,11 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
             container: Sight::Absent,
             ..Seen::default()
         };
+        if want == Want::Forget {
+            // It is struck from the ledger next; a life that does not come to that clears again.
+            self.progress.cleared = true;
+            return Ok(());
+        }
         let cleared = true;
         let progress = self.progress.clone();
         self.keep(Progress {

@@ -45,10 +45,7 @@ impl Inner {
         let base = self.base(&config.image).await?;
         let record = self.new_record(config, &base, self.joined(config).await?)?;
         let folder = self.folder(id);
-        folder
-            .make(config)
-            .map_err(disk("write the container's directory"))?;
-        let made = self.make(record, base.chain.clone()).await;
+        let made = self.make(config, record, base.chain.clone()).await;
         let made = made.and_then(|()| {
             let marked = folder.mark_created();
             marked.map_err(disk("mark the container as made"))
@@ -88,12 +85,22 @@ impl Inner {
         Ok(record.filter(|record| record.labels.get(NODE_LABEL) == Some(&ours)))
     }
 
-    async fn make(&self, record: Container, parent: String) -> Result<(), RuntimeError> {
+    /// The directory and the record at the same time: each waits for a disk, and neither is anything without the mark.
+    async fn make(
+        &self,
+        config: &ContainerConfig,
+        record: Container,
+        parent: String,
+    ) -> Result<(), RuntimeError> {
         let key = record.id.clone();
         let request = self.client.request(CreateContainerRequest {
             container: Some(record),
         });
-        let created = self.client.containers().create(request).await;
+        let mut containers = self.client.containers();
+        let folder = self.folder(config.id);
+        let (created, folder) =
+            tokio::join!(containers.create(request), async { folder.make(config) });
+        folder.map_err(disk("write the container's directory"))?;
         created.map_err(failed("make the container"))?;
         let request = self.client.request(PrepareSnapshotRequest {
             snapshotter: self.settings.snapshotter.clone(),

@@ -6,7 +6,7 @@
 //! and go on.
 //!
 //! ```text
-//! create   directory → container record → snapshot → mark `created`     a record without the mark is a ruin
+//! create   directory, container record → snapshot → mark `created`      a record without the mark is a ruin
 //! start    task → mark `started` → process                              the mark before the process: never twice
 //! wait     process ends → mark `exit` → task deleted
 //! remove   task → snapshot → record → what is ours of the directory     the record last: it leads to the rest
@@ -30,6 +30,7 @@ mod probe;
 mod process;
 mod remove;
 mod rootfs;
+mod shim;
 mod start;
 mod stats;
 mod wait;

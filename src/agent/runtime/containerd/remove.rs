@@ -54,11 +54,13 @@ impl Inner {
     }
 
     pub(super) async fn remove(&self, id: ContainerId) -> Result<(), RuntimeError> {
-        if self.record(id).await?.is_none() {
-            let cleared = self.folder(id).clear();
+        let folder = self.folder(id);
+        let (record, task) = tokio::join!(self.record(id), self.task(id));
+        if record?.is_none() {
+            let cleared = folder.clear();
             return cleared.map_err(disk("remove the container's files"));
         }
-        match self.task(id).await? {
+        match task? {
             Some(task) => self.end_task(id, &task).await?,
             // There may be a shim without a task, whose making or whose deletion was cut short. Nobody lists it.
             None => self.delete_task(id).await?,
@@ -67,9 +69,9 @@ impl Inner {
             snapshotter: self.settings.snapshotter.clone(),
             key: id.to_string(),
         });
-        let removed = found(self.client.snapshots().remove(request).await);
-        removed.map_err(failed("remove the container's file system"))?;
-        let cleared = self.folder(id).clear();
+        let mut snapshots = self.client.snapshots();
+        let (removed, cleared) = tokio::join!(snapshots.remove(request), async { folder.clear() });
+        found(removed).map_err(failed("remove the container's file system"))?;
         cleared.map_err(disk("remove the container's files"))?;
         let request = self
             .client

@@ -1,9 +1,12 @@
 //! How a container ended: waits for it through restarts of containerd, writes it down, and lets its task go.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use containerd_client::services::v1::WaitRequest;
 use containerd_client::types::v1::{Process, Status as TaskStatus};
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{Failure, RuntimeError};
@@ -11,7 +14,7 @@ use super::cgroup::Group;
 use super::client::said;
 use super::folder::{self, Folder, StartedMark};
 use super::process::{Sent, belongs, send};
-use super::{Inner, disk};
+use super::{Inner, disk, shim};
 use crate::model::container::Exit;
 use crate::model::{ContainerId, Timestamp};
 
@@ -31,18 +34,37 @@ const LOST: i32 = 255;
 impl Inner {
     pub(super) async fn wait(&self, id: ContainerId) -> Result<Exit, RuntimeError> {
         let mut pause = RETRY_FIRST;
+        // Asked when containerd fails for the first time, and listened to until it answers.
+        let mut at_shim = pin!(self.exit_at_shim(id).fuse());
         loop {
             match self.look(id).await {
                 Ok(Some(exit)) => return Ok(exit),
                 Ok(None) => pause = RETRY_FIRST,
                 Err(error) if error.failure == Failure::Retry => {
                     tracing::debug!(container = ?id, %error, "waiting goes on");
-                    sleep(pause).await;
+                    tokio::select! {
+                        Some(exit) = &mut at_shim, if !at_shim.is_terminated() => return Ok(exit),
+                        () = sleep(pause) => {}
+                    }
                     pause = (pause * 2).min(LOOK_AGAIN);
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits for the exit as the shim tells it, and writes it down. `None` when the shim does not answer.
+    async fn exit_at_shim(&self, id: ContainerId) -> Option<Exit> {
+        let folder = self.folder(id);
+        let mark = folder.started().ok().flatten()?;
+        let ended = shim::wait(&mark.shim, &id.to_string()).await;
+        let ended = ended.inspect_err(|error| {
+            tracing::debug!(container = ?id, %error, "its shim does not say how it ended");
+        });
+        let ended = ended.ok()?;
+        let exit = self.exit(id, ended.status, ended.at.as_ref());
+        folder.mark_exit(&exit).ok()?;
+        Some(exit)
     }
 
     /// Waits once: for the exit, or for something to have changed.
@@ -108,14 +130,18 @@ impl Inner {
 
     /// How a stopped task ended.
     pub(super) fn exit_of(&self, id: ContainerId, task: &Process) -> Exit {
-        let at = task.exited_at.as_ref().map_or_else(
+        self.exit(id, task.exit_status, task.exited_at.as_ref())
+    }
+
+    fn exit(&self, id: ContainerId, status: u32, at: Option<&prost_types::Timestamp>) -> Exit {
+        let at = at.map_or_else(
             || self.now(),
             |at| {
                 Timestamp::from_nanos(i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos))
             },
         );
         Exit {
-            code: i32::try_from(task.exit_status).unwrap_or(LOST),
+            code: i32::try_from(status).unwrap_or(LOST),
             at,
             oom: Group::of(&self.host, id).ran_out_of_memory(),
         }
