@@ -17,7 +17,7 @@ use skein::wire::assignment::{Assigned, Assignments};
 use tokio::sync::watch;
 
 use crate::agent::{Agent, id, task_of, to};
-use crate::bed::{Bed, DEADLINE, Place};
+use crate::bed::{Bed, DEADLINE, Place, eventually};
 use crate::proxy::{Moment, Proxy};
 
 /// Says to a process that it is an agent: where, and on which image.
@@ -289,6 +289,9 @@ impl Sweep {
         let context = format!("{victim:?} killed {moment:?} call {at} of the {part:?}");
         let _told = Told(&context);
         let number = u128::from(self.generation) + 1;
+        let volumes = self.bed.directory.join("volumes");
+        let data = volumes.join(volume_of(number)).join("_data");
+        let read = |name: &str| fs::read_to_string(data.join(name)).unwrap_or_default();
         let mut agent = Process::start(&self.place, &self.image).await;
         let mut cut = false;
         for (verb, its) in [
@@ -321,11 +324,15 @@ impl Sweep {
                 }
             }
             agent.until_done(verb, number).await;
+            if verb == "run" {
+                // Its process has begun; what it does first takes a moment more.
+                eventually("it says that it began", || match read("began").is_empty() {
+                    true => Err(context.clone()),
+                    false => Ok(()),
+                });
+            }
         }
         drop(agent);
-        let volumes = self.bed.directory.join("volumes");
-        let data = volumes.join(volume_of(number)).join("_data");
-        let read = |name: &str| fs::read_to_string(data.join(name)).unwrap_or_default();
         let began = read("began");
         assert_eq!(began.lines().count(), 1, "{context}: it began as {began:?}");
         assert_eq!(read("index"), "hello\n", "{context}: the volume is filled");

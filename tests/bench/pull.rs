@@ -14,7 +14,7 @@ use skein::cluster::membership::Liveness;
 use skein::identity::Authority;
 use skein::model::{Digest, NodeId};
 use skein::node::clock;
-use skein::node::content::{QuicPeers, serve};
+use skein::node::content::{Cluster, QuicPeers, serve};
 use skein::wire::StreamKind;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -218,8 +218,12 @@ impl Machine {
         // By one of its threads, for this one is not there.
         let up = async move {
             let wired = Wired::up(&authority, listen, &tracker, &token).await?;
-            let peers = QuicPeers::new(wired.id);
-            peers.attach(Some((wired.transport.clone(), wired.membership.clone())));
+            let peers = Arc::<QuicPeers>::default();
+            peers.attach(Some(Cluster {
+                me: wired.id,
+                transport: wired.transport.clone(),
+                membership: wired.membership.clone(),
+            }));
             let images = Images::connect(settings, peers).await.map_err(words)?;
             let (mut streams, kept, serving) = (wired.streams, wired.kept, images.clone());
             let answers = tracker.clone();

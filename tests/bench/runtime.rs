@@ -4,6 +4,12 @@
 //! and the program still ends well; it fails only when something could not be measured. The agent is inside this
 //! process, or in processes of this program; containerd is a private one, as the tests of containers have.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "most of it is fixtures of tests, which stop where they fail"
+)]
+
 mod args;
 mod assign;
 #[allow(dead_code, reason = "the peers' figures use the rest")]
