@@ -3,6 +3,12 @@
 //! Run by `scripts/bench runtime`. Nothing here passes or fails by time: a figure that misses its goal is shown as such
 //! and the program still ends well; it fails only when something could not be measured. The agent is inside this
 //! process, or in processes of this program; containerd is a private one, as the tests of containers have.
+#![expect(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::print_stderr,
+    reason = "the fixtures of the tests fail where they stand, or say why they do not run"
+)]
 
 mod args;
 mod assign;
