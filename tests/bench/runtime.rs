@@ -3,11 +3,11 @@
 //! Run by `scripts/bench runtime`. Nothing here passes or fails by time: a figure that misses its goal is shown as such
 //! and the program still ends well; it fails only when something could not be measured. The agent is inside this
 //! process, or in processes of this program; containerd is a private one, as the tests of containers have.
-
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::unwrap_in_result,
-    reason = "most of it is fixtures of tests, which stop where they fail"
+    clippy::print_stderr,
+    reason = "the fixtures of the tests fail where they stand, or say why they do not run"
 )]
 
 mod args;

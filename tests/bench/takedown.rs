@@ -107,13 +107,14 @@ async fn takes_down(
 async fn look(folder: &Path, seen: &mut Seen) {
     let arguments = format!("logger {}", folder.display());
     let mut logger = None;
+    let mut looks = tokio::time::interval(LOOK);
     loop {
+        looks.tick().await;
         logger = logger.or_else(|| processes(&arguments).first().copied());
         if let Some(pid) = logger {
             seen.memory = seen.memory.max(private_mb(pid));
             seen.cpu = seen.cpu.max(machine::cpu_of(pid));
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -1,6 +1,5 @@
 //! How a container ended: waits for it through restarts of containerd, writes it down, and lets its task go.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use containerd_client::services::v1::WaitRequest;
@@ -35,15 +34,17 @@ impl Inner {
     pub(super) async fn wait(&self, id: ContainerId) -> Result<Exit, RuntimeError> {
         let mut pause = RETRY_FIRST;
         // Asked when containerd fails for the first time, and listened to until it answers.
-        let mut at_shim = pin!(self.exit_at_shim(id).fuse());
+        let mut at_shim = None;
         loop {
             match self.look(id).await {
                 Ok(Some(exit)) => return Ok(exit),
                 Ok(None) => pause = RETRY_FIRST,
                 Err(error) if error.failure == Failure::Retry => {
                     tracing::debug!(container = ?id, %error, "waiting goes on");
+                    let at_shim =
+                        at_shim.get_or_insert_with(|| Box::pin(self.exit_at_shim(id).fuse()));
                     tokio::select! {
-                        Some(exit) = &mut at_shim, if !at_shim.is_terminated() => return Ok(exit),
+                        Some(exit) = &mut *at_shim, if !at_shim.is_terminated() => return Ok(exit),
                         () = sleep(pause) => {}
                     }
                     pause = (pause * 2).min(LOOK_AGAIN);
