@@ -32,9 +32,10 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Stri
     runtime.block_on(async {
         let containerd = bed.runtime().await;
         let words = |error: skein::agent::runtime::RuntimeError| error.to_string();
-        let neighbour = bed.script("exec sleep 1000000");
+        let neighbour = bed.script("echo a line; exec sleep 1000000");
         containerd.create(&neighbour).await.map_err(words)?;
         containerd.start(neighbour.id).await.map_err(words)?;
+        bed.until_said(neighbour.id, "a line");
         for _ in 0..options.size(1, 3) {
             takes_down(&bed, &containerd, lines, report).await?;
         }

@@ -57,13 +57,33 @@ impl Images {
     ) -> Result<Pulled, PullError> {
         let reference = reference.parse::<Reference>()?.or_latest();
         let name = reference.record();
-        if platform.is_none()
-            && let Some(pulled) = self.0.pinned_here(&reference, &name).await?
-        {
+        let pinned = async || match platform {
+            None => self.0.pinned_here(&reference, &name).await,
+            Some(_) => Ok(None),
+        };
+        if let Some(pulled) = pinned().await? {
             tell_end(&pulled, &reference, progress);
             return Ok(pulled);
         }
         let _turn = self.0.busy.on(name.clone()).await;
+        // Of many that came at once, the first has pulled for all.
+        if let Some(pulled) = pinned().await? {
+            tell_end(&pulled, &reference, progress);
+            return Ok(pulled);
+        }
+        // Boxed, so that those who wait for their turn, and those who find all done, take little memory.
+        Box::pin(self.pull_all(reference.clone(), name.clone(), auth, platform, progress)).await
+    }
+
+    /// All of a pull, by whoever has the turn.
+    async fn pull_all(
+        &self,
+        reference: Reference,
+        name: String,
+        auth: Option<&RegistryAuth>,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Pulled, PullError> {
         let lease = self.0.lease(&name).await?;
         let job = Arc::new(Job {
             inner: self.0.clone(),
