@@ -1,8 +1,9 @@
-//! The shim of one container, asked without containerd: how its process ended.
+//! The shim of one container, spoken to without containerd: how its process ended, and that it is to go.
 //!
 //! A containerd from 1.7 on takes a shim whose process ended while it was away for a leak, and removes it with all that
-//! it knew. So whoever waits for a container asks the shim itself for as long as containerd does not answer. One
-//! question is all that is ever asked here; the rest is containerd's.
+//! it knew. So whoever waits for a container asks the shim itself for as long as containerd does not answer. And when
+//! whoever asked containerd to delete a task did not live to hear the answer, containerd forgets the task and leaves its
+//! shim. So who removes the container sees to it that there is none. The rest is containerd's.
 //!
 //! The protocol is ttrpc: frames of a header of ten bytes (length, stream, kind, flags) and a message.
 
@@ -53,8 +54,9 @@ struct Status {
     message: String,
 }
 
+/// What `Wait` and `Shutdown` are asked with.
 #[derive(Clone, PartialEq, Message)]
-struct WaitRequest {
+struct Named {
     #[prost(string, tag = "1")]
     id: String,
 }
@@ -95,9 +97,19 @@ fn started(bundle: &Path) -> io::Result<String> {
 
 /// Waits until the first process of the container has ended.
 pub(super) async fn wait(address: &Path, id: &str) -> io::Result<Ended> {
+    let answer = ask(address, "Wait", id).await?;
+    Ended::decode(&*answer).map_err(invalid)
+}
+
+/// Asks a shim to go, which it does when it has no task. An error when there is none.
+pub(super) async fn shut_down(address: &Path, id: &str) -> io::Result<()> {
+    ask(address, "Shutdown", id).await.map(drop)
+}
+
+async fn ask(address: &Path, method: &str, id: &str) -> io::Result<Vec<u8>> {
     let mut outcome = Err(io::ErrorKind::Unsupported.into());
     for service in SERVICES {
-        outcome = ask(address, service, id).await;
+        outcome = ask_service(address, service, method, id).await;
         if !matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::Unsupported) {
             break;
         }
@@ -105,12 +117,12 @@ pub(super) async fn wait(address: &Path, id: &str) -> io::Result<Ended> {
     outcome
 }
 
-async fn ask(address: &Path, service: &str, id: &str) -> io::Result<Ended> {
+async fn ask_service(address: &Path, service: &str, method: &str, id: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(address).await?;
     let request = Request {
         service: service.to_owned(),
-        method: "Wait".to_owned(),
-        payload: WaitRequest { id: id.to_owned() }.encode_to_vec(),
+        method: method.to_owned(),
+        payload: Named { id: id.to_owned() }.encode_to_vec(),
     };
     stream.write_all(&frame(&request)).await?;
     loop {
@@ -129,6 +141,10 @@ async fn ask(address: &Path, service: &str, id: &str) -> io::Result<Ended> {
     }
 }
 
+fn invalid(error: prost::DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
 fn frame(request: &Request) -> Vec<u8> {
     let message = request.encode_to_vec();
     let length = u32::try_from(message.len()).expect("a name and an ID are short");
@@ -140,15 +156,14 @@ fn frame(request: &Request) -> Vec<u8> {
     frame
 }
 
-fn parse(answer: &[u8]) -> io::Result<Ended> {
+fn parse(answer: &[u8]) -> io::Result<Vec<u8>> {
     /// The code of a service or method that is not there.
     const UNIMPLEMENTED: i32 = 12;
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let answer = Response::decode(answer).map_err(invalid)?;
     match answer.status {
         Some(status) if status.code == UNIMPLEMENTED => Err(io::ErrorKind::Unsupported.into()),
         Some(status) if status.code != 0 => Err(io::Error::other(status.message)),
-        _ => Ended::decode(&*answer.payload).map_err(invalid),
+        _ => Ok(answer.payload),
     }
 }
 
@@ -183,7 +198,8 @@ mod tests {
             };
             parse(&response.encode_to_vec())
         };
-        assert_eq!(answer(0, 42).unwrap().status, 42);
+        let ended = Ended::decode(&*answer(0, 42).unwrap()).unwrap();
+        assert_eq!(ended.status, 42);
         let kind = |code| answer(code, 0).unwrap_err().kind();
         assert_eq!(kind(12), io::ErrorKind::Unsupported);
         assert_eq!(kind(5), io::ErrorKind::Other);

@@ -323,7 +323,7 @@ fn the_log_driver_is_the_specs_then_the_clusters_then_the_nodes() {
     let driver = |name: &str| {
         Some(Driver {
             name: name.into(),
-            options: BTreeMap::from([("k".into(), "v".into())]),
+            options: BTreeMap::from([("labels".into(), "v".into())]),
         })
     };
     let mut assigned = assigned(json!({}));
