@@ -138,8 +138,9 @@ impl Container {
             > 0
     }
 
-    /// Memory that is the logger's alone, in both of its processes, KiB: what it wrote. The pages of the program are
-    /// shared with all the others.
+    /// Memory that is the logger's alone, in both of its processes, KiB: what they wrote.
+    /// Not the pages of the program, which are shared with all the others, though they count as dirty for a while after
+    /// it was built.
     pub(crate) fn private_kib(&self) -> u64 {
         let both = [Some(self.guard()), child_of(self.guard())];
         both.into_iter().flatten().map(Self::private_kib_of).sum()
@@ -148,9 +149,7 @@ impl Container {
     fn private_kib_of(pid: i32) -> u64 {
         let rollup = format!("/proc/{pid}/smaps_rollup");
         let rollup = fs::read_to_string(rollup).expect("what the test itself needs works");
-        let private = rollup
-            .lines()
-            .filter(|line| line.starts_with("Private_Dirty:"));
+        let private = rollup.lines().filter(|line| line.starts_with("Pss_Anon:"));
         let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         kib.sum()
     }

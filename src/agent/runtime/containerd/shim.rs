@@ -1,7 +1,7 @@
 //! The shim of one container, spoken to without containerd: how its process ended, and that it is to go.
 //!
 //! A containerd from 1.7 on takes a shim whose process ended while it was away for a leak, and removes it with all that
-//! it knew. So whoever waits for a container asks the shim itself for as long as containerd does not answer. And when
+//! it knew. So whoever waits for a container waits at its shim, whatever becomes of containerd. And when
 //! whoever asked containerd to delete a task did not live to hear the answer, containerd forgets the task and leaves its
 //! shim. So who removes the container sees to it that there is none. The rest is containerd's.
 //!

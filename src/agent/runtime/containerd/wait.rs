@@ -78,10 +78,7 @@ impl Inner {
         if let Some(task) = self.task(id).await? {
             return match task.status() {
                 TaskStatus::Stopped => self.settle(id, &folder, &task).await.map(Some),
-                _ => {
-                    self.wait_for_task(id).await?;
-                    Ok(None)
-                }
+                _ => self.wait_while_it_runs(id, &folder).await,
             };
         }
         if self.record(id).await?.is_none() {
@@ -93,6 +90,34 @@ impl Inner {
         // Made and not started: whoever starts it says so, here or in a process before this one.
         let _ = timeout(LOOK_AGAIN, changed).await;
         Ok(None)
+    }
+
+    async fn wait_while_it_runs(
+        &self,
+        id: ContainerId,
+        folder: &Folder,
+    ) -> Result<Option<Exit>, RuntimeError> {
+        if self.wait_at_shim(id, folder).await
+            && let Some(task) = self.task(id).await?
+            && task.status() == TaskStatus::Stopped
+        {
+            return self.settle(id, folder, &task).await.map(Some);
+        }
+        self.wait_for_task(id).await?;
+        Ok(None)
+    }
+
+    /// Waits at the container's own shim: a connection of a few hundred bytes, where a call to containerd holds some
+    /// twenty thousand for as long as the container runs. Whether the shim has said that the process ended.
+    async fn wait_at_shim(&self, id: ContainerId, folder: &Folder) -> bool {
+        let Ok(Some(mark)) = folder.started() else {
+            return false;
+        };
+        let ended = shim::wait(&mark.shim, &id.to_string()).await;
+        if let Err(error) = &ended {
+            tracing::debug!(container = ?id, %error, "its shim is not there to be waited for");
+        }
+        ended.is_ok()
     }
 
     async fn wait_for_task(&self, id: ContainerId) -> Result<(), RuntimeError> {
