@@ -79,6 +79,8 @@ impl Images {
                 progress.tell("", Step::Status(format!("Status: {words} for {shown}")));
             }
             Err(PullError::DiskFull { .. }) => self.0.store.end_lease(&lease, true).await?,
+            // Another attempt would come to the same end: what has come is of no use.
+            Err(error) if !error.may_pass() => self.0.store.end_lease(&lease, false).await?,
             Err(_) => {
                 if self.0.store.keeps_nothing(&lease).await? {
                     self.0.store.end_lease(&lease, false).await?;
