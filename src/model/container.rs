@@ -184,6 +184,18 @@ pub struct Mount {
     pub source: MountSource,
 }
 
+/// How deep a bind is read-only that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadOnlyDepth {
+    /// With what is mounted below it, where this machine can do that.
+    #[default]
+    Possible,
+    /// The mount alone.
+    Mount,
+    /// With what is mounted below it, or not at all.
+    Whole,
+}
+
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
@@ -195,6 +207,9 @@ pub enum MountSource {
         propagation: String,
         /// What is mounted below it does not come along.
         non_recursive: bool,
+        /// When it is read-only.
+        #[serde(default)]
+        depth: ReadOnlyDepth,
     },
     /// A named volume of this node, made on first use.
     Volume {

@@ -566,6 +566,7 @@ async fn gather<R: Runtime, S: Stock, H: HealthExec>(
                 path,
                 propagation: String::new(),
                 non_recursive: false,
+                depth: Default::default(),
             };
         }
     }

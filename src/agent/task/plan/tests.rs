@@ -201,6 +201,7 @@ fn mounts_are_sorted_from_outside_in_and_the_images_volumes_come_along() {
             path: "/src".into(),
             propagation: "rslave".into(),
             non_recursive: false,
+            depth: Default::default(),
         },
     };
     assert_eq!(mounts[2], bind);
