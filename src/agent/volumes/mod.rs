@@ -24,7 +24,7 @@ mod record;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::container::MountSource;
@@ -265,20 +265,24 @@ impl Volumes {
             .await
     }
 
+    /// Whether there is nothing in a volume that the container holds.
+    pub async fn is_empty(&self, name: &str, container: ContainerId) -> Result<bool, VolumeError> {
+        let own = name.to_string();
+        self.blocking(name, move |shelf| shelf.is_empty(&own, container))
+            .await
+    }
+
     /// Copies what the image has at `target` below `rootfs` into a volume that the container holds, when it is empty.
-    /// Owners, modes and times come along; extended attributes do not.
-    pub async fn fill(
+    /// Owners, modes and times come along; extended attributes do not. Blocks, because the caller's thread may be the
+    /// only one that sees `rootfs`.
+    pub fn fill(
         &self,
         name: &str,
         container: ContainerId,
-        rootfs: PathBuf,
-        target: PathBuf,
+        rootfs: &Path,
+        target: &Path,
     ) -> Result<(), VolumeError> {
-        let own = name.to_string();
-        self.blocking(name, move |shelf| {
-            shelf.fill(&own, container, &rootfs, &target)
-        })
-        .await
+        self.0.fill(name, container, rootfs, target)
     }
 
     /// The container no longer uses the volume; it is unmounted when it was the last. Good when it does not use it, or

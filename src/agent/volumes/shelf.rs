@@ -302,6 +302,13 @@ impl Shelf {
         })
     }
 
+    pub(super) fn is_empty(&self, name: &str, container: ContainerId) -> Result<bool, VolumeError> {
+        self.work(name, |entry| {
+            self.must_hold(name, entry, container)?;
+            fill::is_empty(&self.data(name)).map_err(file(name, "it cannot be read"))
+        })
+    }
+
     pub(super) fn fill(
         &self,
         name: &str,

@@ -17,7 +17,7 @@ use super::super::{Failure, RuntimeError};
 use super::client::{broken, failed, found, said};
 use super::image::Base;
 use super::{Inner, NODE_LABEL, RUNTIME, devices, disk};
-use crate::model::container::{ContainerState, MountSource, NetworkMode, Sharing};
+use crate::model::container::{ContainerState, ImageRef, MountSource, NetworkMode, Sharing};
 use crate::model::{ContainerConfig, ContainerId};
 
 /// The options of the shim, as far as we use them; not part of containerd's published messages.
@@ -42,7 +42,7 @@ impl Inner {
             self.remove(id).await?;
         }
         sources_exist(config)?;
-        let base = self.base(config).await?;
+        let base = self.base(&config.image).await?;
         let record = self.new_record(config, &base, self.joined(config).await?)?;
         let folder = self.folder(id);
         folder
@@ -64,15 +64,15 @@ impl Inner {
         Ok(())
     }
 
-    /// What the container's image is.
+    /// What containers of an image are made of.
     pub(super) async fn base(
         &self,
-        config: &ContainerConfig,
+        image: &ImageRef,
     ) -> Result<std::sync::Arc<Base>, RuntimeError> {
         let (snapshotter, mount_point) = (&self.settings.snapshotter, self.mount_point());
         let get = self
             .bases
-            .get(&self.client, snapshotter, &mount_point, &config.image);
+            .get(&self.client, snapshotter, &mount_point, image);
         get.await
     }
 
@@ -201,7 +201,7 @@ impl Inner {
             let error = SpecError::JoinedNotRunning(*id);
             return Err(said(Failure::Refused, error.to_string()));
         }
-        let base = self.base(config).await?;
+        let base = self.base(&config.image).await?;
         let request = self.client.request(UpdateContainerRequest {
             container: Some(Container {
                 id: config.id.to_string(),
