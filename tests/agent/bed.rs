@@ -40,6 +40,33 @@ pub(crate) struct Bed {
     pub(crate) image: Digest,
 }
 
+/// Where a daemon finds its containerd and has its files.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) socket: PathBuf,
+    /// The same containerd, for images.
+    pub(crate) images: PathBuf,
+}
+
+impl Place {
+    /// What a daemon connects with.
+    pub(crate) fn settings(&self) -> ContainerdSettings {
+        ContainerdSettings {
+            address: self.socket.clone(),
+            namespace: self.name.clone(),
+            node: node(),
+            snapshotter: "overlayfs".into(),
+            helper: program(),
+            state_dir: self.directory.join("containers"),
+            cgroup_parent: self.name.clone(),
+            starts_at_once: 4,
+            now,
+        }
+    }
+}
+
 /// Looks again and again until `look` gives something. Fails with the last reason when that takes too long.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
@@ -145,18 +172,16 @@ impl Bed {
 
     /// A runtime as a daemon has it; a second one is a daemon that was restarted.
     pub(crate) async fn runtime(&self) -> Containerd {
-        let settings = ContainerdSettings {
-            address: self.socket(),
-            namespace: self.name.clone(),
-            node: node(),
-            snapshotter: "overlayfs".into(),
-            helper: env!("CARGO_BIN_EXE_skein").into(),
-            state_dir: self.state(),
-            cgroup_parent: self.name.clone(),
-            starts_at_once: 4,
-            now,
-        };
-        Containerd::connect(settings).await.unwrap()
+        Containerd::connect(self.place().settings()).await.unwrap()
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            name: self.name.clone(),
+            directory: self.directory.clone(),
+            socket: self.socket(),
+            images: self.socket(),
+        }
     }
 
     /// Where the runtime has its directories.
@@ -261,6 +286,11 @@ pub(crate) fn node() -> NodeId {
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_nanos(i128::try_from(since.unwrap().as_nanos()).unwrap())
+}
+
+/// The program whose parts containers get: the one that `SKEIN_BIN` names, else the one that cargo built beside this.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("SKEIN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_skein").into(), PathBuf::from)
 }
 
 fn configuration(directory: &Path) -> String {

@@ -58,8 +58,10 @@ impl Inner {
             let cleared = self.folder(id).clear();
             return cleared.map_err(disk("remove the container's files"));
         }
-        if let Some(task) = self.task(id).await? {
-            self.end_task(id, &task).await?;
+        match self.task(id).await? {
+            Some(task) => self.end_task(id, &task).await?,
+            // There may be a shim without a task, whose making or whose deletion was cut short. Nobody lists it.
+            None => self.delete_task(id).await?,
         }
         let request = self.client.request(RemoveSnapshotRequest {
             snapshotter: self.settings.snapshotter.clone(),

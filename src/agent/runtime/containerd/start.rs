@@ -91,9 +91,12 @@ impl Inner {
             Ok(answer) => Ok(answer.into_inner().pid),
             // By an attempt that did not live to see it.
             Err(status) if status.code() == Code::AlreadyExists => {
-                let task = self.task(config.id).await?;
-                let pid = task.map(|task| task.pid);
-                pid.ok_or_else(|| said(Failure::Retry, "the container's task went away"))
+                if let Some(task) = self.task(config.id).await? {
+                    return Ok(task.pid);
+                }
+                // A shim without a task, for containerd was killed between the two. It makes room for another.
+                self.delete_task(config.id).await?;
+                Err(said(Failure::Retry, "the container's task was half made"))
             }
             Err(status) => Err(start_failure(status)),
         }

@@ -95,8 +95,11 @@ impl Inner {
         task: &Process,
     ) -> Result<Exit, RuntimeError> {
         let exit = self.exit_of(id, task);
-        let marked = folder.mark_exit(&exit);
-        marked.map_err(disk("write down how the container ended"))?;
+        if let Err(error) = folder.mark_exit(&exit) {
+            // A disk that is full must not hold up the end. The shim knows it until the container is removed.
+            tracing::warn!(container = ?id, %error, "how a container ended was not written down");
+            return Ok(exit);
+        }
         if let Err(error) = self.delete_task(id).await {
             tracing::warn!(container = ?id, %error, "the task of an ended container is still there");
         }
@@ -143,8 +146,9 @@ impl Inner {
             sleep(RETRY_FIRST).await;
         }
         let exit = self.exit_of_vanished(mark);
-        let marked = folder.mark_exit(&exit);
-        marked.map_err(disk("write down how the container ended"))?;
+        if let Err(error) = folder.mark_exit(&exit) {
+            tracing::warn!(container = ?id, %error, "how a container ended was not written down");
+        }
         Ok(exit)
     }
 }
