@@ -88,7 +88,11 @@ pub(super) fn run(args: DaemonArgs) -> anyhow::Result<()> {
 /// Has as many files open as are needed: each container that runs holds one or two.
 fn raise_open_files() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(OPEN_FILES)), hard)
+        setrlimit(
+            Resource::RLIMIT_NOFILE,
+            soft.max(hard.min(OPEN_FILES)),
+            hard,
+        )
     });
     if let Err(error) = raised {
         tracing::warn!(%error, "no more files can be open at once than usual");
