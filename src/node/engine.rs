@@ -20,7 +20,7 @@ use super::instance::{self, InstanceError};
 use super::join::reason;
 use super::work::{Ground, Work};
 use super::{clock, machine};
-use crate::agent::images::{self, Disk, Images, ImagesSettings};
+use crate::agent::images::{self, Disk, Images, ImagesSettings, sample};
 use crate::agent::runner::Runner;
 use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
 use crate::agent::volumes::{self, Volumes};
@@ -58,7 +58,38 @@ pub struct Machine {
     /// This program, which containers have as their logger and init.
     pub program: PathBuf,
     /// Where containerd keeps images.
-    disk: PathBuf,
+    images_at: PathBuf,
+}
+
+impl Machine {
+    /// How full the disk is that images lie on; `None` when that cannot be told.
+    fn disk(&self) -> Option<Disk> {
+        let disk = nix::sys::statvfs::statvfs(&self.images_at).ok()?;
+        Some(Disk {
+            total: disk.blocks() * disk.fragment_size(),
+            free: disk.blocks_available() * disk.fragment_size(),
+        })
+    }
+
+    /// Makes the sample image, but not of the last room on the disk, which what matters more may need. Whether nothing
+    /// is left to do.
+    async fn make_sample(&self) -> bool {
+        let needs = sample::room_for(&self.program).unwrap_or_default();
+        if self.disk().is_some_and(|disk| disk.free / 2 < needs) {
+            warn!(
+                needs,
+                "the sample image is not made: the disk is nearly full"
+            );
+            return false;
+        }
+        match self.images.ensure_sample(&self.program).await {
+            Ok(_) => true,
+            Err(error) => {
+                warn!(error = %reason(&error), "the sample image was not made");
+                false
+            }
+        }
+    }
 }
 
 /// Whether containers can be run.
@@ -203,10 +234,9 @@ impl Engine {
             wait = (wait * 2).min(AGAIN_MOST);
         };
         self.state.send_replace(EngineState::Ready(machine.clone()));
-        if let Err(error) = machine.images.ensure_sample(&machine.program).await {
-            warn!(error = %reason(&error), "the sample image was not made");
-        }
+        let mut has_sample = false;
         loop {
+            has_sample = has_sample || machine.make_sample().await;
             sleep(RELIEVE_EVERY).await;
             self.relieve(&machine).await;
         }
@@ -250,7 +280,7 @@ impl Engine {
             program: std::env::current_exe().map_err(OpenError::Program)?,
             images: Images::connect(settings, self.peers.clone()).await?,
             volumes: Volumes::open(root.join("volumes")).await?,
-            disk: if found.private {
+            images_at: if found.private {
                 disk
             } else {
                 SYSTEM_IMAGES.into()
@@ -263,13 +293,7 @@ impl Engine {
 
     /// Removes images that nobody uses when the disk fills up.
     async fn relieve(&self, machine: &Machine) {
-        let Ok(disk) = nix::sys::statvfs::statvfs(&machine.disk) else {
-            return;
-        };
-        let disk = Disk {
-            total: disk.blocks() * disk.fragment_size(),
-            free: disk.blocks_available() * disk.fragment_size(),
-        };
+        let Some(disk) = machine.disk() else { return };
         let in_use = match self.work() {
             None => Some(images::InUse::default()),
             Some(work) => work.images_in_use().await,

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::Images;
 use super::chain::{Hash, chain_ids, config_labels, digest_of, manifest_labels};
+use super::containerd::Containerd;
 use super::containerd::content::PIECE;
 use super::error::PullError;
 use super::manifest::{DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Manifest};
@@ -53,6 +54,11 @@ pub fn is_static(program: &[u8]) -> bool {
     let kind = |n: usize| number(table.checked_add(size.checked_mul(n)?)?, 4);
     let mut kinds = (0..count).map(kind);
     count > 0 && kinds.all(|kind| kind.is_some_and(|kind| kind != 3))
+}
+
+/// Bytes of disk that the image takes: its content, and what that is unpacked to.
+pub fn room_for(program: &Path) -> io::Result<u64> {
+    Ok(program.metadata()?.len() * 2)
 }
 
 /// Why the image was not made. What was there under its name stays.
@@ -190,7 +196,7 @@ impl Images {
 
     async fn make_sample(
         &self,
-        store: &super::containerd::Containerd,
+        store: &Containerd,
         program: File,
         name: &str,
         mark: String,
@@ -204,18 +210,12 @@ impl Images {
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         let (layer, diff) = hashed.map_err(SampleError::Read)?;
-        if let Some(mut writer) = store.write(diff, layer.length()).await? {
-            writer.restart();
-            loop {
-                let piece = layer.piece(writer.offset()).map_err(SampleError::Read)?;
-                if piece.is_empty() {
-                    break;
-                }
-                writer.push(piece).await?;
+        if let Err(error) = write_layer(store, &layer, diff).await {
+            // What is half written would fill the disk that may have broken it off.
+            if let Err(error) = store.abort(diff).await {
+                warn!(error = %error, "a part of the sample image is left");
             }
-            writer.commit(&BTreeMap::new()).await?;
-        } else {
-            store.keep(diff).await?;
+            return Err(error);
         }
         let config = config(diff);
         let manifest = Manifest {
@@ -240,6 +240,20 @@ impl Images {
         self.0.store.set_record(name, &target, &labels).await?;
         info!(image = SAMPLE, manifest = %target.digest, "sample image made");
         Ok(())
+    }
+}
+
+async fn write_layer(store: &Containerd, layer: &Layer, diff: Digest) -> Result<(), SampleError> {
+    let Some(mut writer) = store.write(diff, layer.length()).await? else {
+        return Ok(store.keep(diff).await?);
+    };
+    writer.restart();
+    loop {
+        let piece = layer.piece(writer.offset()).map_err(SampleError::Read)?;
+        if piece.is_empty() {
+            return Ok(writer.commit(&BTreeMap::new()).await?);
+        }
+        writer.push(piece).await?;
     }
 }
 
