@@ -20,6 +20,7 @@ mod cgroup;
 mod client;
 mod control;
 mod create;
+mod cut_short;
 mod devices;
 mod exec;
 mod folder;

@@ -11,14 +11,15 @@ use containerd_client::types::v1::{Process, Status as TaskStatus};
 use prost::Message;
 use prost_types::Any;
 use tokio::time::sleep;
-use tonic::Code;
+use tonic::{Code, Status};
+use tracing::{info, warn};
 
 use super::super::{Failure, RuntimeError, Started};
 use super::client::{START_DEADLINE, failed, found, is_unreachable, said};
 use super::create::ShimOptions;
 use super::folder::{self, Folder, StartedMark};
 use super::words::start_failure;
-use super::{Inner, attach, disk, shim};
+use super::{Inner, attach, cut_short, disk, shim};
 use crate::model::{ContainerConfig, ContainerId};
 
 /// The wait before a task is deleted again, doubled each time, and the longest.
@@ -41,8 +42,19 @@ impl Inner {
             Some(_) => self.task(id).await?,
             None => None,
         };
+        let namespace = &self.settings.namespace;
         match (mark, task.as_ref().map(Process::status)) {
-            (Some(mark), Some(TaskStatus::Created)) => self.begin(id, &folder, mark.pid).await,
+            (Some(mark), Some(TaskStatus::Created)) => {
+                let has_begun = cut_short::has_begun(namespace, id, mark.pid);
+                match has_begun.map_err(disk("look at the container's process"))? {
+                    true => Ok(begun(mark)),
+                    false => self.begin(id, &folder, mark.pid).await,
+                }
+            }
+            (Some(_), Some(TaskStatus::Stopped)) if cut_short::never_began(namespace, id) => {
+                let error = said(Failure::Retry, "the container's start was cut short");
+                Err(self.unmake(id, &folder).await.err().unwrap_or(error))
+            }
             (Some(mark), _) => Ok(begun(mark)),
             (None, _) => {
                 let pid = self.create_task(&config, &folder).await?;
@@ -104,7 +116,7 @@ impl Inner {
                 self.delete_task(config.id).await?;
                 Err(said(Failure::Retry, "the container's task was half made"))
             }
-            Err(status) => Err(start_failure(status)),
+            Err(status) => Err(self.refused(config.id, status)),
         }
     }
 
@@ -140,12 +152,35 @@ impl Inner {
         };
         let error = start_failure(status);
         if error.failure == Failure::Refused {
-            // It never ran. The mark goes before the task: a mark without a task would be a process that vanished.
-            let unmarked = folder.unmark_started();
-            unmarked.map_err(disk("unmark the container as started"))?;
-            self.delete_task(id).await?;
+            self.unmake(id, folder).await?;
         }
         Err(error)
+    }
+
+    /// Undoes what was made for a process that never ran.
+    async fn unmake(&self, id: ContainerId, folder: &Folder) -> Result<(), RuntimeError> {
+        // The mark goes before the task: a mark without a task would be a process that vanished.
+        let unmarked = folder.unmark_started();
+        unmarked.map_err(disk("unmark the container as started"))?;
+        self.delete_task(id).await
+    }
+
+    /// Why containerd made no task. What an attempt that was cut short has left in its way goes.
+    fn refused(&self, id: ContainerId, status: Status) -> RuntimeError {
+        if let Some(bundle) =
+            cut_short::bundle_in_the_way(status.message(), &self.settings.namespace, id)
+        {
+            match cut_short::clear_bundle(&bundle, self.now()) {
+                Ok(true) => {
+                    info!(bundle = %bundle.display(), "removed what a killed containerd has left")
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(bundle = %bundle.display(), %error, "a task's bundle is in the way")
+                }
+            }
+        }
+        start_failure(status)
     }
 
     /// Deletes a task that does not run. Good when there is none.
