@@ -5,6 +5,7 @@
 //! Nothing here outlives a term, and nothing here acts without a committed entry.
 
 pub mod admission;
+pub mod draft;
 pub mod lead;
 pub mod nodes;
 pub mod rotation;
@@ -22,6 +23,9 @@ pub enum AdminError {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// It contradicts what is.
+    #[error("{0}")]
+    Conflict(String),
     /// No such node.
     #[error("node {0} not found")]
     NoSuchNode(NodeId),
@@ -47,9 +51,11 @@ impl From<Rejection> for AdminError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::OutOfSequence => Self::OutOfSequence,
-            Rejection::Exists | Rejection::NotFound | Rejection::Removed(_) => {
-                Self::Invalid(rejection.to_string())
-            }
+            Rejection::NameTaken(_) => Self::Conflict(rejection.to_string()),
+            Rejection::Exists
+            | Rejection::NotFound
+            | Rejection::Bound(_)
+            | Rejection::Removed(_) => Self::Invalid(rejection.to_string()),
         }
     }
 }

@@ -290,6 +290,7 @@ fn with_roles(state: &Arc<State>, voters: &BTreeSet<NodeId>) -> Arc<State> {
 fn admin_refusal(error: AdminError) -> Refusal {
     match error {
         AdminError::Invalid(words) => Refusal::invalid(words),
+        AdminError::Conflict(words) => Refusal::conflict(words),
         AdminError::NoSuchNode(_) => Refusal::not_found(error.to_string()),
         AdminError::OutOfSequence => Refusal::out_of_sequence(),
         AdminError::NoLeader => Refusal::no_leader(),

@@ -60,6 +60,7 @@ impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Invalid(_)
+            | AdminError::Conflict(_)
             | AdminError::NoSuchNode(_)
             | AdminError::OutOfSequence
             | AdminError::NoLeader => Self::Refused(error.to_string()),

@@ -252,6 +252,8 @@ impl Names {
             Changed::Node {
                 id, new: Some(new), ..
             } => format!("{} {}", self.name(*id), marks(new)),
+            Changed::Service { id, new, .. } => format!("service {id} {}", new.is_some()),
+            Changed::Task { id, new, .. } => format!("task {id} {}", new.is_some()),
         };
         format!("{} {what}", event.version)
     }

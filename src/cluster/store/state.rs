@@ -1,4 +1,4 @@
-//! The state that the log makes: the cluster, its nodes, and who was shut out.
+//! The state that the log makes: the cluster, its nodes, who was shut out, services and tasks.
 //!
 //! [`State::apply`] is a function of values: every replica that applies the same entries in the same
 //! order has the same state. It reads no clock and knows no consensus. [`super::machine`] calls it.
@@ -8,7 +8,11 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Change, Cluster, Expect, Meta, Node, NodeId, Proposal, Rejection, Timestamp};
+use super::work::Work;
+use crate::model::{
+    Change, Cluster, Expect, Meta, Node, NodeId, Proposal, Rejection, Service, ServiceId, Task,
+    TaskId, Timestamp,
+};
 
 /// What the cluster has decided, as of one version. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct State {
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Nodes that were removed, and when. They stay out for good.
     pub removed: OrdMap<NodeId, Timestamp>,
+    /// Services and tasks.
+    pub work: Work,
 }
 
 /// One object's change, as it was applied here.
@@ -51,6 +57,24 @@ pub enum Changed {
         /// `None` when it was removed.
         new: Option<Arc<Node>>,
     },
+    /// A service.
+    Service {
+        /// Which.
+        id: ServiceId,
+        /// `None` when it was created.
+        old: Option<Arc<Service>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Service>>,
+    },
+    /// A task.
+    Task {
+        /// Which.
+        id: TaskId,
+        /// `None` when it was created.
+        old: Option<Arc<Task>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Task>>,
+    },
 }
 
 /// What happened to an object.
@@ -70,6 +94,8 @@ impl StateEvent {
         let (old, new) = match &self.changed {
             Changed::Cluster { old, .. } => (old.is_some(), true),
             Changed::Node { old, new, .. } => (old.is_some(), new.is_some()),
+            Changed::Service { old, new, .. } => (old.is_some(), new.is_some()),
+            Changed::Task { old, new, .. } => (old.is_some(), new.is_some()),
         };
         match (old, new) {
             (false, _) => Action::Created,
@@ -140,6 +166,54 @@ impl State {
                     new: None,
                 }
             }
+            Change::PutService(expect, mut service) => {
+                self.work.may_be_called(&service.spec.name, service.id)?;
+                let old = self.work.services.get(&service.id).cloned();
+                service.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+                let new = self.work.put_service(*service);
+                Changed::Service {
+                    id: new.id,
+                    old,
+                    new: Some(new),
+                }
+            }
+            Change::RemoveService(expect, id) => {
+                let old = self.work.services.get(&id).cloned();
+                let old = old.ok_or(Rejection::NotFound)?;
+                self.stamp(expect, Some(old.meta), at)?;
+                self.work.remove_service(id);
+                Changed::Service {
+                    id,
+                    old: Some(old),
+                    new: None,
+                }
+            }
+            Change::PutTemplate(service, version, template) => {
+                self.work.keep_template(service, version, template);
+                return Ok(());
+            }
+            Change::PutTask(expect, mut task) => {
+                let old = self.work.tasks.get(&task.id).cloned();
+                self.work.may_follow(old.as_deref(), &task)?;
+                task.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+                let new = self.work.put_task(*task);
+                Changed::Task {
+                    id: new.id,
+                    old,
+                    new: Some(new),
+                }
+            }
+            Change::RemoveTask(expect, id) => {
+                let old = self.work.tasks.get(&id).cloned();
+                let old = old.ok_or(Rejection::NotFound)?;
+                self.stamp(expect, Some(old.meta), at)?;
+                self.work.remove_task(id);
+                Changed::Task {
+                    id,
+                    old: Some(old),
+                    new: None,
+                }
+            }
         };
         events.push(StateEvent {
             version: self.version,
@@ -186,19 +260,41 @@ impl State {
                 },
             });
         }
-        for item in old.nodes.diff(&self.nodes) {
-            let (id, old, new) = match item {
-                DiffItem::Add(id, new) => (*id, None, Some(new.clone())),
-                DiffItem::Update { old, new } => (*new.0, Some(old.1.clone()), Some(new.1.clone())),
-                DiffItem::Remove(id, old) => (*id, Some(old.clone()), None),
-            };
-            events.push(StateEvent {
-                version: new.as_ref().map_or(self.version, |new| new.meta.version),
-                changed: Changed::Node { id, old, new },
-            });
-        }
+        let version = |meta: Option<Meta>| meta.map_or(self.version, |meta| meta.version);
+        differences(&old.nodes, &self.nodes, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Node { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
+        differences(&old.work.services, &self.work.services, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Service { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
+        differences(&old.work.tasks, &self.work.tasks, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Task { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
         events.sort_by_key(|event| event.version);
         events
+    }
+}
+
+/// Calls `tell` with what stands under each key that differs, before and after.
+fn differences<K: Ord + Copy, V: PartialEq>(
+    old: &OrdMap<K, Arc<V>>,
+    new: &OrdMap<K, Arc<V>>,
+    mut tell: impl FnMut(K, Option<Arc<V>>, Option<Arc<V>>),
+) {
+    for item in old.diff(new) {
+        match item {
+            DiffItem::Add(id, new) => tell(*id, None, Some(new.clone())),
+            DiffItem::Update { old, new } => {
+                tell(*new.0, Some(old.1.clone()), Some(new.1.clone()));
+            }
+            DiffItem::Remove(id, old) => tell(*id, Some(old.clone()), None),
+        }
     }
 }
 

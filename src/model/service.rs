@@ -1,0 +1,120 @@
+//! A service: what a user asked for, what it was before, and how its last change goes.
+//!
+//! The desired state that the leader's loop works from. Progress of an update is data here, with times in it, so that
+//! a new leader goes on where the last one was.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::service_spec::{EndpointSpec, ServiceSpec};
+use super::task_spec::{Driver, TaskSpec};
+use super::{Meta, ServiceId, Timestamp};
+
+/// A service, as it is kept in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Which.
+    pub id: ServiceId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What its user wants.
+    pub spec: ServiceSpec,
+    /// Rises with each change of `spec` by a user or a rollback; tasks name the one they were made of.
+    pub spec_version: u64,
+    /// What it was before, for a rollback.
+    #[serde(default)]
+    pub previous: Option<Box<Previous>>,
+    /// How its last change goes; `None` when nothing had to be replaced.
+    #[serde(default)]
+    pub update: Option<UpdateStatus>,
+    /// Which run of it this is; jobs only.
+    #[serde(default)]
+    pub job: Option<JobStatus>,
+    /// It is removed: its tasks are to go, and it with the last of them.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+/// An earlier spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The spec.
+    pub spec: ServiceSpec,
+    /// Its version then.
+    pub spec_version: u64,
+}
+
+/// How far a change of a service is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    /// Tasks are being replaced.
+    #[default]
+    Updating,
+    /// Too many new tasks failed; nothing more is replaced until the user says something.
+    Paused,
+    /// All tasks are new, and were watched for long enough.
+    Completed,
+    /// Tasks are being replaced by what they were.
+    RollbackStarted,
+    /// That failed as well.
+    RollbackPaused,
+    /// All tasks are what they were.
+    RollbackCompleted,
+}
+
+impl UpdateState {
+    /// Whether tasks are being replaced.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Updating | Self::RollbackStarted)
+    }
+
+    /// Whether it goes, or went, back.
+    pub fn is_rollback(self) -> bool {
+        matches!(
+            self,
+            Self::RollbackStarted | Self::RollbackPaused | Self::RollbackCompleted
+        )
+    }
+}
+
+/// Docker's `UpdateStatus`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// How far it is.
+    pub state: UpdateState,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it was through.
+    #[serde(default)]
+    pub completed_at: Option<Timestamp>,
+    /// What is shown.
+    pub message: String,
+}
+
+/// Docker's `JobStatus`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Rises with each update of the service; what older tasks did counts no more.
+    pub iteration: u64,
+    /// When this one began.
+    pub last_execution: Timestamp,
+}
+
+/// What the tasks of one version of a service share. Kept once, and only while a task names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// The service's name then.
+    pub name: String,
+    /// The service's labels then.
+    pub labels: BTreeMap<String, String>,
+    /// The tasks.
+    pub task: TaskSpec,
+    /// How they are reached.
+    #[serde(default)]
+    pub endpoint: Option<EndpointSpec>,
+    /// Where their output goes when `task` does not say: the cluster's default then.
+    #[serde(default)]
+    pub log_driver: Option<Driver>,
+}
