@@ -107,15 +107,19 @@ async fn takes_down(
 /// Looks at the logger for as long as it is polled.
 async fn look(folder: &Path, seen: &mut Seen) {
     let arguments = format!("logger {}", folder.display());
-    let mut logger = None;
+    let mut logger = Vec::new();
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
-        logger = logger.or_else(|| processes(&arguments).first().copied());
-        if let Some(pid) = logger {
-            seen.memory = seen.memory.max(private_mb(pid));
-            seen.cpu = seen.cpu.max(machine::cpu_of(pid));
+        // Two processes, the second a moment after the first.
+        if logger.len() < 2 {
+            logger = processes(&arguments);
         }
+        let memory = logger.iter().map(|pid| private_mb(*pid)).sum::<f64>();
+        seen.memory = seen.memory.max(memory);
+        seen.cpu = seen
+            .cpu
+            .max(logger.iter().map(|pid| machine::cpu_of(*pid)).sum());
     }
 }
 

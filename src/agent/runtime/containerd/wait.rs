@@ -77,7 +77,10 @@ impl Inner {
         }
         if let Some(task) = self.task(id).await? {
             return match task.status() {
-                TaskStatus::Stopped => self.settle(id, &folder, &task).await.map(Some),
+                TaskStatus::Stopped => {
+                    let settled = Box::pin(self.settle(id, &folder, &task)).await;
+                    settled.map(Some)
+                }
                 _ => self.wait_while_it_runs(id, &folder).await,
             };
         }
@@ -85,25 +88,28 @@ impl Inner {
             return Err(said(Failure::Gone, format!("No such container: {id}")));
         }
         if let Some(mark) = folder.started().map_err(disk("read when it began"))? {
-            return self.settle_vanished(id, &folder, &mark).await.map(Some);
+            let settled = Box::pin(self.settle_vanished(id, &folder, &mark)).await;
+            return settled.map(Some);
         }
         // Made and not started: whoever starts it says so, here or in a process before this one.
         let _ = timeout(LOOK_AGAIN, changed).await;
         Ok(None)
     }
 
+    /// Most of a container's life is spent in here, so what comes after is boxed.
     async fn wait_while_it_runs(
         &self,
         id: ContainerId,
         folder: &Folder,
     ) -> Result<Option<Exit>, RuntimeError> {
         if self.wait_at_shim(id, folder).await
-            && let Some(task) = self.task(id).await?
+            && let Some(task) = Box::pin(self.task(id)).await?
             && task.status() == TaskStatus::Stopped
         {
-            return self.settle(id, folder, &task).await.map(Some);
+            let settled = Box::pin(self.settle(id, folder, &task)).await;
+            return settled.map(Some);
         }
-        self.wait_for_task(id).await?;
+        Box::pin(self.wait_for_task(id)).await?;
         Ok(None)
     }
 
