@@ -54,3 +54,42 @@ umoci umoci
 END
   return 1
 }
+
+# The containerd of another Debian release, unpacked below the target folder and not installed: prints the directory of
+# its programs. The installed runc is used with it, for a newer release's needs a newer libc. Prints why there is none,
+# and is false.
+containerd_of() {
+  local suite=$1 folder=$TOOLS/containerd-$1 ring=/usr/share/keyrings/debian-archive-keyring.gpg package
+  if [ ! -x "$folder/usr/bin/containerd" ]; then
+    { have apt-get && have dpkg-deb && [ -r "$ring" ]; } ||
+      { echo "only Debian's tools can fetch it"; return 1; }
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new"/apt/{lists/partial,archives/partial}
+    echo "deb [signed-by=$ring] http://deb.debian.org/debian $suite main" >"$folder.new/apt/sources.list"
+    # A list of sources of its own, so that nothing of the machine's changes. apt checks the archive's signature on the
+    # list of packages, and the package's checksum in that.
+    cat >"$folder.new/apt/apt.conf" <<END
+Dir::State "$folder.new/apt";
+Dir::State::status "/dev/null";
+Dir::Cache "$folder.new/apt";
+Dir::Etc::sourcelist "$folder.new/apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+APT::Sandbox::User "root";
+END
+    export APT_CONFIG=$folder.new/apt/apt.conf
+    timeout 60 apt-get update -qq -o Acquire::Retries=1 >"$folder.new/said" 2>&1 &&
+      (cd "$folder.new" && timeout 60 apt-get download -qq containerd) >>"$folder.new/said" 2>&1 ||
+      { echo "it cannot be fetched: $(tail -n 1 "$folder.new/said")"; unset APT_CONFIG; return 1; }
+    unset APT_CONFIG
+    package=$(echo "$folder.new"/containerd_*.deb)
+    dpkg-deb -x "$package" "$folder.new" || { echo "$package cannot be unpacked"; return 1; }
+    rm -rf "$folder.new/apt" "$folder.new/said" "$package" "$folder"
+    mv "$folder.new" "$folder"
+  fi
+  "$folder/usr/bin/containerd" --version >/dev/null 2>&1 ||
+    { echo "it does not run here: $("$folder/usr/bin/containerd" --version 2>&1 | tail -n 1)"; return 1; }
+  echo "$folder/usr/bin"
+}

@@ -49,14 +49,18 @@ fn run(program: &OsString, args: impl Iterator<Item = OsString>) -> io::Result<u
     {
         ours.remove(*fault);
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&ours), None)?;
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&ours), Some(&mut before))?;
     let terminal = io::stdin().is_terminal();
     if terminal {
         // Handing the terminal on would stop us otherwise.
-        ignore(Signal::SIGTTOU)?;
-        ignore(Signal::SIGTTIN)?;
+        handle(Signal::SIGTTOU, SigHandler::SigIgn)?;
+        handle(Signal::SIGTTIN, SigHandler::SigIgn)?;
     }
-    let child = Command::new(program).args(args).process_group(0).spawn()?;
+    let mut command = Command::new(program);
+    command.args(args).process_group(0);
+    clean(&mut command, before);
+    let child = command.spawn()?;
     let child = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     if terminal {
         // Fails when the program has ended already, which is seen below.
@@ -96,12 +100,27 @@ fn reap(child: Pid) -> Option<u8> {
     }
 }
 
+/// Gives the program the signals as this process found them: they are inherited otherwise, held back as they are here.
+#[expect(
+    unsafe_code,
+    reason = "what a child does before its program is unsafe to say"
+)]
+fn clean(command: &mut Command, before: SigSet) {
+    let reset = move || {
+        handle(Signal::SIGTTOU, SigHandler::SigDfl)?;
+        handle(Signal::SIGTTIN, SigHandler::SigDfl)?;
+        Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?)
+    };
+    // SAFETY: three system calls, which are safe between fork and exec; nothing is allocated.
+    unsafe { command.pre_exec(reset) };
+}
+
 #[expect(
     unsafe_code,
     reason = "to ignore a signal is to set its handler, which nix cannot know to be sound"
 )]
-fn ignore(which: Signal) -> io::Result<()> {
-    // SAFETY: no handler is installed; the signal is ignored, by one thread, before any other exists.
-    unsafe { signal(which, SigHandler::SigIgn) }?;
+fn handle(which: Signal, how: SigHandler) -> io::Result<()> {
+    // SAFETY: no handler of ours is installed; by one thread, before any other exists.
+    unsafe { signal(which, how) }?;
     Ok(())
 }

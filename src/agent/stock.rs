@@ -4,7 +4,8 @@
 //! The runner sees it as [`Stock`] and [`HealthExec`]. It decides which failures are worth another try: what the user
 //! has to put right is refused in Docker's words, and what may pass is tried again.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -49,7 +50,56 @@ impl std::fmt::Debug for LocalStock {
     }
 }
 
+impl LocalStock {
+    /// Copies what the image has where the volume is mounted into it, when it is empty.
+    async fn fill(
+        &self,
+        container: ContainerId,
+        image: &ImageRef,
+        wanted: &VolumeRequest,
+    ) -> Result<(), StockError> {
+        let empty = self.volumes.is_empty(&wanted.name, container).await;
+        if !empty.map_err(volume_error)? {
+            return Ok(());
+        }
+        let (volumes, name) = (self.volumes.clone(), wanted.name.clone());
+        let target = wanted.target.clone();
+        let work = move |root: &Path| volumes.fill(&name, container, root, &target);
+        match self.runtime.with_image(image, work).await {
+            Ok(filled) => filled.map_err(volume_error),
+            Err(error) => Err(StockError {
+                failure: error.failure,
+                message: error.message.clone(),
+                source: Some(Box::new(error)),
+            }),
+        }
+    }
+}
+
 impl Stock for LocalStock {
+    /// What a container holds that only the runtime knows is found in the container's own directory.
+    async fn restore(
+        &self,
+        held: BTreeMap<ContainerId, Option<Vec<PathBuf>>>,
+    ) -> Result<(), StockError> {
+        let paths = |container, known: Option<Vec<PathBuf>>| match known {
+            Some(paths) => paths,
+            None => match self.runtime.config(container) {
+                Ok(Some(config)) => config.binds().collect(),
+                Ok(None) | Err(_) => Vec::new(),
+            },
+        };
+        let volumes = |paths: Vec<PathBuf>| {
+            let names = paths.iter().filter_map(|path| self.volumes.of_path(path));
+            names.collect::<BTreeSet<_>>()
+        };
+        let users = held
+            .into_iter()
+            .map(|(container, known)| (container, volumes(paths(container, known))));
+        let restored = self.volumes.restore(users.collect()).await;
+        restored.map_err(volume_error)
+    }
+
     /// As Docker: a pull that fails is only logged when the image is here; what is to run is what is here then.
     async fn image(
         &self,
@@ -86,7 +136,7 @@ impl Stock for LocalStock {
     async fn volume(
         &self,
         container: ContainerId,
-        _image: &ImageRef,
+        image: &ImageRef,
         wanted: &VolumeRequest,
     ) -> Result<PathBuf, StockError> {
         let new = NewVolume {
@@ -100,6 +150,9 @@ impl Stock for LocalStock {
         let mounted = self.volumes.mount(&wanted.name, container).await;
         let root = mounted.map_err(volume_error)?;
         if wanted.subpath.as_os_str().is_empty() {
+            if !wanted.no_copy {
+                self.fill(container, image, wanted).await?;
+            }
             return Ok(root);
         }
         let part = self
@@ -178,7 +231,10 @@ impl HealthExec for Containerd {
 /// The user has asked for what cannot be, unless the machine's disk has failed.
 fn volume_error(error: VolumeError) -> StockError {
     match error {
-        VolumeError::File { .. } => again("prepare the volume", error),
+        VolumeError::File { ref source, .. } => {
+            let doing = format!("prepare the volume: {error}: {source}");
+            again(&doing, error)
+        }
         error => refused(&error.to_string(), error),
     }
 }

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT_DATA_ROOT, DEFAULT_LISTEN, DEFAULT_RUN_DIR, Options};
 
 /// Libraries that tell each of their steps, and warn at each heartbeat; who wants to read them names them.
 const QUIET: [&str; 2] = ["openraft", "chitchat"];
+
+/// Open files that the daemon wants to be allowed. Not all that the machine would give: what it starts inherits the
+/// bound, and some programs take a very high one for work to do.
+const OPEN_FILES: u64 = 1 << 16;
 
 /// Run the daemon in the foreground
 ///
@@ -72,11 +77,26 @@ pub(super) fn run(args: DaemonArgs) -> anyhow::Result<()> {
         nix::unistd::geteuid().is_root(),
         "the daemon needs root: run it with sudo"
     );
+    raise_open_files();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be made")?
         .block_on(crate::node::run(config))
+}
+
+/// Has as many files open as are needed: each container that runs holds one or two.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(
+            Resource::RLIMIT_NOFILE,
+            soft.max(hard.min(OPEN_FILES)),
+            hard,
+        )
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "no more files can be open at once than usual");
+    }
 }
 
 fn log(args: &DaemonArgs) -> anyhow::Result<()> {

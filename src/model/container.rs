@@ -134,6 +134,16 @@ pub struct ContainerConfig {
     pub log: LogConfig,
 }
 
+impl ContainerConfig {
+    /// The paths of the machine that are mounted in it.
+    pub fn binds(&self) -> impl Iterator<Item = PathBuf> {
+        self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind { path, .. } => Some(path.clone()),
+            MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+        })
+    }
+}
+
 /// An image by name and by content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRef {
@@ -184,6 +194,18 @@ pub struct Mount {
     pub source: MountSource,
 }
 
+/// How deep a bind is read-only that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadOnlyDepth {
+    /// With what is mounted below it, where this machine can do that.
+    #[default]
+    Possible,
+    /// The mount alone.
+    Mount,
+    /// With what is mounted below it, or not at all.
+    Whole,
+}
+
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
@@ -195,6 +217,9 @@ pub enum MountSource {
         propagation: String,
         /// What is mounted below it does not come along.
         non_recursive: bool,
+        /// When it is read-only.
+        #[serde(default)]
+        depth: ReadOnlyDepth,
     },
     /// A named volume of this node, made on first use.
     Volume {

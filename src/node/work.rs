@@ -4,7 +4,7 @@
 //! that a change of standing disturbs no task. What it finds of an identity that this machine no longer has is removed:
 //! that node has left its cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,16 +19,15 @@ use super::engine::{EngineState, Machine, SNAPSHOTTER};
 use super::join::reason;
 use super::{clock, machine};
 use crate::agent::images::{InUse, User};
-use crate::agent::ledger::{Contents, Ledger, LedgerError};
+use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::runner::stock::{Stock, StockError};
 use crate::agent::runner::{Runner, RunnerSettings, Tools};
 use crate::agent::runtime::containerd::{ConnectError, Containerd, ContainerdSettings};
 use crate::agent::runtime::{Runtime, RuntimeError};
 use crate::agent::stock::LocalStock;
 use crate::agent::task::plan::NodeSelf;
-use crate::agent::volumes::VolumeError;
+use crate::model::NodeId;
 use crate::model::container::{ContainerState, LogConfig};
-use crate::model::{ContainerConfig, ContainerId, NodeId};
 use crate::wire::assignment::Assignments;
 
 /// Containers that are made or started at a time, for each processor.
@@ -69,8 +68,6 @@ enum BeginError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Stock(#[from] StockError),
-    #[error("the volumes cannot be taken up again")]
-    Volumes(#[from] VolumeError),
 }
 
 /// The tasks of one node, in this process.
@@ -176,8 +173,6 @@ impl Work {
             }
         }
         let (ledger, contents) = Ledger::open(&self.ledger(), &self.tracker).await?;
-        let users = users(&runtime, &contents, machine).await?;
-        machine.volumes.restore(users).await?;
         let tools = Tools {
             runtime: runtime.clone(),
             stock: stock.clone(),
@@ -300,29 +295,4 @@ async fn clear(runtime: &Containerd, stock: &LocalStock) -> Result<(), BeginErro
         runtime.purge(found.id)?;
     }
     Ok(())
-}
-
-/// Which volumes each container uses: those that are here, and those that are about to be made.
-async fn users(
-    runtime: &Containerd,
-    contents: &Contents,
-    machine: &Machine,
-) -> Result<BTreeMap<ContainerId, BTreeSet<String>>, RuntimeError> {
-    let mut users = BTreeMap::new();
-    let mut note = |config: &ContainerConfig| {
-        let volumes = machine.volumes.mounted_in(config);
-        users.insert(config.id, volumes);
-    };
-    for found in runtime.list().await? {
-        if let Some(config) = runtime.config(found.id)? {
-            note(&config);
-        }
-    }
-    let made = contents
-        .tasks
-        .values()
-        .filter(|kept| !kept.progress.cleared);
-    made.filter_map(|kept| kept.made.as_ref())
-        .for_each(|made| note(&made.container));
-    Ok(users)
 }

@@ -2,7 +2,7 @@
 
 use skein::agent::runtime::{Failure, Runtime};
 use skein::model::ContainerId;
-use skein::model::container::{ContainerState, Mount, MountSource};
+use skein::model::container::{ContainerState, Mount, MountSource, ReadOnlyDepth};
 
 use crate::bed::{Bed, within};
 use crate::conformance::{self, Facts};
@@ -115,6 +115,7 @@ async fn mounts_are_as_asked_and_a_read_only_root_is_not_written() {
             path: host.clone(),
             propagation: String::new(),
             non_recursive: false,
+            depth: Default::default(),
         },
     };
     config.read_only = true;
@@ -140,6 +141,50 @@ async fn mounts_are_as_asked_and_a_read_only_root_is_not_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_bind_is_read_only_below_as_well() {
+    let Some(bed) = Bed::up() else { return };
+    let runtime = bed.runtime().await;
+    let host = bed.directory.join("tree");
+    std::fs::create_dir_all(host.join("below")).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(host.join("below"))
+        .status();
+    assert!(mounted.unwrap().success());
+    let mut config =
+        bed.script("touch /all/below/a; touch /all/b; touch /top/below/c; touch /top/d");
+    let bind = |target: &str, depth| Mount {
+        target: target.into(),
+        read_only: true,
+        source: MountSource::Bind {
+            path: host.clone(),
+            propagation: String::new(),
+            non_recursive: false,
+            depth,
+        },
+    };
+    config.mounts = vec![
+        bind("/all", ReadOnlyDepth::Possible),
+        bind("/top", ReadOnlyDepth::Mount),
+    ];
+    let (_, said) = bed.run(&runtime, &config).await;
+    let unmounted = std::process::Command::new("umount")
+        .arg(host.join("below"))
+        .status();
+    assert!(unmounted.unwrap().success());
+    for path in ["/all/b", "/top/d"] {
+        assert!(
+            said.contains(&format!("{path}: Read-only file system")),
+            "{said}"
+        );
+    }
+    assert!(!said.contains("/top/below/c"), "{said}");
+    let deep = said.contains("/all/below/a: Read-only file system");
+    assert_eq!(deep, runtime.host().read_only_below, "{said}");
+    bed.nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_in_the_words_of_docker_and_leaves_nothing() {
     let Some(bed) = Bed::up() else { return };
     let runtime = bed.runtime().await;
@@ -157,6 +202,7 @@ async fn what_cannot_be_is_refused_in_the_words_of_docker_and_leaves_nothing() {
                 path: "/no/such/place".into(),
                 propagation: String::new(),
                 non_recursive: false,
+                depth: Default::default(),
             },
         }];
         config
@@ -237,6 +283,6 @@ async fn containerd_does_what_every_runtime_must() {
         shell: ["sh", "-c"].map(str::to_owned).to_vec(),
         seed: 1,
     };
-    conformance::all(&bed.runtime().await, &facts).await;
+    Box::pin(conformance::all(&bed.runtime().await, &facts)).await;
     bed.nothing_left();
 }

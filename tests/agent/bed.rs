@@ -36,8 +36,36 @@ static FREED: Condvar = Condvar::new();
 pub(crate) struct Bed {
     pub(crate) name: String,
     pub(crate) directory: PathBuf,
-    daemon: Child,
+    /// `None` when the containerd is another process's, which takes it down.
+    daemon: Option<Child>,
     pub(crate) image: Digest,
+}
+
+/// Where a daemon finds its containerd and has its files.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) socket: PathBuf,
+    /// The same containerd, for images.
+    pub(crate) images: PathBuf,
+}
+
+impl Place {
+    /// What a daemon connects with.
+    pub(crate) fn settings(&self) -> ContainerdSettings {
+        ContainerdSettings {
+            address: self.socket.clone(),
+            namespace: self.name.clone(),
+            node: node(),
+            snapshotter: "overlayfs".into(),
+            helper: program(),
+            state_dir: self.directory.join("containers"),
+            cgroup_parent: self.name.clone(),
+            starts_at_once: 4,
+            now,
+        }
+    }
 }
 
 /// Looks again and again until `look` gives something. Fails with the last reason when that takes too long.
@@ -60,7 +88,7 @@ fn why_not() -> Option<String> {
     let missing: Vec<&str> = ["containerd", "ctr", "runc", "busybox"]
         .into_iter()
         .filter(|program| {
-            let found = Command::new("which").arg(program).output();
+            let found = command("which").arg(program).output();
             !found.is_ok_and(|found| found.status.success())
         })
         .collect();
@@ -70,6 +98,11 @@ fn why_not() -> Option<String> {
 impl Bed {
     /// `None`, with the reason on standard error, where there can be none.
     pub(crate) fn up() -> Option<Self> {
+        Self::up_among(BEDS_AT_ONCE)
+    }
+
+    /// One of so many at a time, which is for one who needs several at once.
+    pub(crate) fn up_among(at_once: usize) -> Option<Self> {
         if let Some(reason) = why_not() {
             static SAID: Once = Once::new();
             SAID.call_once(|| {
@@ -79,7 +112,7 @@ impl Bed {
             return None;
         }
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        while *in_use >= BEDS_AT_ONCE {
+        while *in_use >= at_once {
             in_use = FREED.wait(in_use).unwrap_or_else(PoisonError::into_inner);
         }
         *in_use += 1;
@@ -91,7 +124,7 @@ impl Bed {
         let archive = directory.join("image.tar");
         let image = image::write(&archive);
         let bed = Self {
-            daemon: spawn(&directory),
+            daemon: Some(spawn(&directory)),
             name,
             directory,
             image,
@@ -99,6 +132,17 @@ impl Bed {
         bed.until_up();
         bed.ctr(&["images", "import", archive.to_str().unwrap()]);
         Some(bed)
+    }
+
+    /// A bed that another process has made, and takes down.
+    #[allow(dead_code, reason = "only the benchmark has such processes")]
+    pub(crate) fn of_another(name: String, directory: PathBuf, image: Digest) -> Self {
+        Self {
+            name,
+            directory,
+            daemon: None,
+            image,
+        }
     }
 
     fn until_up(&self) {
@@ -116,12 +160,13 @@ impl Bed {
 
     /// Kills containerd with no chance to say anything.
     pub(crate) fn kill_daemon(&mut self) {
-        self.daemon.kill().unwrap();
-        self.daemon.wait().unwrap();
+        let daemon = self.daemon.as_mut().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
     }
 
     pub(crate) fn start_daemon(&mut self) {
-        self.daemon = spawn(&self.directory);
+        self.daemon = Some(spawn(&self.directory));
         self.until_up();
     }
 
@@ -132,7 +177,7 @@ impl Bed {
     }
 
     fn try_ctr(&self, args: &[&str]) -> Result<String, String> {
-        let mut command = Command::new("timeout");
+        let mut command = command("timeout");
         command.args(["60", "ctr", "-n", &self.name, "-a"]);
         let said = command.arg(self.socket()).args(args).output();
         let said = said.map_err(|error| error.to_string())?;
@@ -145,18 +190,16 @@ impl Bed {
 
     /// A runtime as a daemon has it; a second one is a daemon that was restarted.
     pub(crate) async fn runtime(&self) -> Containerd {
-        let settings = ContainerdSettings {
-            address: self.socket(),
-            namespace: self.name.clone(),
-            node: node(),
-            snapshotter: "overlayfs".into(),
-            helper: env!("CARGO_BIN_EXE_skein").into(),
-            state_dir: self.state(),
-            cgroup_parent: self.name.clone(),
-            starts_at_once: 4,
-            now,
-        };
-        Containerd::connect(settings).await.unwrap()
+        Containerd::connect(self.place().settings()).await.unwrap()
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            name: self.name.clone(),
+            directory: self.directory.clone(),
+            socket: self.socket(),
+            images: self.socket(),
+        }
     }
 
     /// Where the runtime has its directories.
@@ -263,6 +306,23 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_nanos(i128::try_from(since.unwrap().as_nanos()).unwrap())
 }
 
+/// The program whose parts containers get: the one that `SKEIN_BIN` names, else the one that cargo built beside this.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("SKEIN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_skein").into(), PathBuf::from)
+}
+
+/// A call of a program of containerd's, of the version whose programs `SKEIN_TEST_CONTAINERD` names the directory of,
+/// else of the installed one.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Some(directory) = std::env::var_os("SKEIN_TEST_CONTAINERD") {
+        let installed = std::env::var_os("PATH").unwrap_or_default();
+        let all = std::iter::once(directory.into()).chain(std::env::split_paths(&installed));
+        command.env("PATH", std::env::join_paths(all).unwrap());
+    }
+    command
+}
+
 fn configuration(directory: &Path) -> String {
     let d = directory.display();
     format!(
@@ -279,7 +339,7 @@ fn spawn(directory: &Path) -> Child {
         .append(true)
         .open(directory.join("log"))
         .unwrap();
-    Command::new("containerd")
+    command("containerd")
         .arg("--config")
         .arg(directory.join("containerd.toml"))
         .stdin(Stdio::null())
@@ -304,14 +364,18 @@ pub(crate) fn processes(words: &str) -> Vec<i32> {
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        let Some(daemon) = &mut self.daemon else {
+            return;
+        };
+        let _ = daemon.kill();
+        let _ = daemon.wait();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let end = lines[lines.len().saturating_sub(20)..].join("\n");
+            let lines = log.lines().filter(|line| !line.contains("loading plugin"));
+            let lines: Vec<&str> = lines.collect();
+            let end = lines[lines.len().saturating_sub(30)..].join("\n");
             let _ = writeln!(std::io::stderr(), "---- containerd of {}\n{end}", self.name);
         }
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
         for pid in processes(&format!("-namespace {}", self.name)) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

@@ -111,7 +111,30 @@ async fn begun<R: Runtime>(runtime: &R, config: &ContainerConfig) -> u32 {
         .await
         .expect("it can be made");
     let started = within("start", runtime.start(config.id)).await;
-    started.expect("it can begin").pid
+    let pid = started.expect("it can begin").pid;
+    if config.process.args.concat().contains("trap ") {
+        within("trap", minds(pid)).await;
+    }
+    pid
+}
+
+/// Waits until a process has said what becomes of SIGTERM. Before, it is another program, or none of its own mind.
+/// What is no process of this machine has no mind to wait for.
+async fn minds(pid: u32) {
+    const TERM: u64 = 1 << (15 - 1);
+    loop {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+            return;
+        };
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let mask = |name: &str| u64::from_str_radix(line(name)?.trim(), 16).ok();
+        let said = mask("SigCgt:").unwrap_or(0) | mask("SigIgn:").unwrap_or(0);
+        let is_shell = line("Name:").is_some_and(|name| name.trim() != "runc:[2:INIT]");
+        if is_shell && said & TERM != 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn ended<R: Runtime>(runtime: &R, id: ContainerId) -> Exit {

@@ -4,7 +4,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use skein::agent::runtime::Runtime;
 use skein::model::container::ContainerState;
+use skein::model::{ContainerId, TaskState};
 
+use crate::agent::{Agent, id, task, to};
 use crate::bed::{Bed, eventually, processes, within};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,6 +58,7 @@ async fn containers_outlive_a_killed_containerd() {
             path: go.clone(),
             propagation: String::new(),
             non_recursive: false,
+            depth: Default::default(),
         },
     }];
     for config in [&runs, &ends] {
@@ -116,8 +119,68 @@ async fn a_killed_shim_is_the_end_of_its_container() {
     bed.nothing_left();
 }
 
+/// The processes that log for a container.
+fn loggers(bed: &Bed, id: ContainerId) -> Vec<Pid> {
+    let folder = bed.state().join(id.to_string());
+    let pids = processes(&format!("logger {}", folder.display()));
+    pids.into_iter().map(Pid::from_raw).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_logger_leaves_a_container_that_can_be_ended() {
+async fn a_killed_logger_is_replaced_and_its_container_notices_nothing() {
+    let Some(bed) = Bed::up() else { return };
+    let agent = Agent::up(&bed).await;
+    // Dies of the first word that nobody takes.
+    let script = "n=0; while :; do n=$((n+1)); echo line $n || exit 9; sleep 0.02; done";
+    agent.assign(1, &[task(&bed, 1, script)], &[]).await;
+    let status = agent.until(id(1), TaskState::Running).await;
+    let container = status.container.unwrap();
+    bed.until_said(container, "line 3\n");
+    for round in 0..4 {
+        let both = eventually("there are two of them", || {
+            let found = loggers(&bed, container);
+            if found.len() == 2 {
+                Ok(found)
+            } else {
+                Err(format!("{found:?}"))
+            }
+        });
+        // Now one, now the other.
+        let killed = both[round % 2];
+        kill(killed, Signal::SIGKILL).unwrap();
+        eventually("another has its place", || {
+            let found = loggers(&bed, container);
+            if found.len() == 2 && !found.contains(&killed) {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        });
+        let lines = bed.output(container).lines().count();
+        eventually("the log goes on", || {
+            let more = bed.output(container).lines().count();
+            if more > lines + 3 {
+                Ok(())
+            } else {
+                Err(format!("{more} lines"))
+            }
+        });
+    }
+    let said = bed.output(container);
+    assert!(
+        said.contains("skein: lines may be missing here, the logger was replaced"),
+        "{said}"
+    );
+    let status = agent.runner.statuses().borrow()[&id(1)].clone();
+    assert_eq!(status.state, TaskState::Running, "{status:?}");
+    agent.assign(2, &[], &[id(1)]).await;
+    agent.until_forgotten(id(1)).await;
+    agent.down().await;
+    bed.nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_loggers_die_together_ends_by_itself_and_can_be_removed() {
     let Some(bed) = Bed::up() else { return };
     let runtime = bed.runtime().await;
     let config =
@@ -125,12 +188,62 @@ async fn a_killed_logger_leaves_a_container_that_can_be_ended() {
     runtime.create(&config).await.unwrap();
     runtime.start(config.id).await.unwrap();
     bed.until_said(config.id, "ready");
-    let folder = bed.state().join(config.id.to_string());
-    for logger in processes(&format!("logger {}", folder.display())) {
-        kill(Pid::from_raw(logger), Signal::SIGKILL).unwrap();
+    let both = loggers(&bed, config.id);
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for logger in &both {
+            kill(*logger, signal).unwrap();
+        }
     }
     assert_eq!(within(runtime.wait(config.id)).await.unwrap().code, 9);
     runtime.remove(config.id).await.unwrap();
+    bed.nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_shim_is_killed_has_failed_and_leaves_nothing() {
+    let Some(bed) = Bed::up() else { return };
+    let agent = Agent::up(&bed).await;
+    let scripts = [
+        "while :; do sleep 1; done",
+        "trap '' TERM; while :; do sleep 1; done",
+    ];
+    let tasks: Vec<_> = (1..)
+        .zip(scripts)
+        .map(|(number, script)| task(&bed, number, script))
+        .collect();
+    agent.assign(1, &tasks, &[]).await;
+    let mut containers = Vec::new();
+    for number in [1, 2] {
+        containers.push(
+            agent
+                .until(id(number), TaskState::Running)
+                .await
+                .container
+                .unwrap(),
+        );
+    }
+    // The second is being stopped, and does not want to.
+    agent
+        .assign(2, &[to(tasks[1].clone(), TaskState::Shutdown)], &[])
+        .await;
+    for container in containers {
+        for shim in processes(&format!("-id {container}")) {
+            kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+        }
+    }
+    let failed = agent.until_ended(id(1)).await;
+    assert_eq!(failed.state, TaskState::Failed);
+    assert_eq!(failed.err, "task: non-zero exit (137)");
+    let stopped = agent.until_ended(id(2)).await;
+    assert_eq!(
+        (stopped.state, stopped.exit_code),
+        (TaskState::Shutdown, Some(137))
+    );
+    agent.assign(3, &[], &[id(1), id(2)]).await;
+    for number in [1, 2] {
+        agent.until_forgotten(id(number)).await;
+    }
+    agent.down().await;
     bed.nothing_left();
 }
 

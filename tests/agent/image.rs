@@ -71,6 +71,30 @@ impl Archive {
     }
 }
 
+/// A directory for volumes to be filled with: what is in it has owners and modes.
+fn site(tar: &mut tar::Builder<Vec<u8>>) {
+    for (path, kind, mode, (user, group), content) in [
+        ("srv/site", tar::EntryType::Directory, 0o2750, (33, 50), ""),
+        (
+            "srv/site/index",
+            tar::EntryType::Regular,
+            0o4640,
+            (33, 33),
+            "hello\n",
+        ),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(user);
+        header.set_gid(group);
+        header.set_mtime(1_000_000_000);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, content.as_bytes())
+            .unwrap();
+    }
+}
+
 /// busybox under all its names, and the files that a container expects.
 fn layer() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
@@ -92,11 +116,13 @@ fn layer() -> Vec<u8> {
         tar.append_data(&mut header, path, &[][..]).unwrap();
     }
     let program = fs::read("/bin/busybox").unwrap();
+    site(&mut tar);
     for (path, mode, content) in [
         ("bin/busybox", 0o755, &*program),
         ("etc/passwd", 0o644, PASSWD.as_bytes()),
         ("etc/group", 0o644, GROUP.as_bytes()),
         ("etc/unrunnable", 0o644, b"#!/bin/sh\n"),
+        ("etc/garbage", 0o755, b"no program at all"),
     ] {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
@@ -113,9 +139,11 @@ fn layer() -> Vec<u8> {
                 .unwrap();
         }
     }
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Symlink);
-    header.set_size(0);
-    tar.append_link(&mut header, "outside", "/etc").unwrap();
+    for (link, target) in [("outside", "/etc"), ("srv/site/link", "index")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, link, target).unwrap();
+    }
     tar.into_inner().unwrap()
 }

@@ -6,14 +6,21 @@
     reason = "a test that cannot be set up fails where it stands"
 )]
 
+mod agent;
+mod bad_input;
 mod basics;
 mod bed;
 mod conformance;
+mod crash;
 mod exec;
+#[path = "../images/fake.rs"]
+mod fake;
 mod faults;
 mod image;
 mod left;
 mod limits;
+mod proxy;
 mod streams;
 mod supervise;
 mod tasks;
+mod volumes;

@@ -1,169 +1,18 @@
 //! Tasks from assignment to removal, by the runner on a real containerd: they run, say what they say, end as they end,
 //! and survive the daemon.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use skein::agent::images::{Images, ImagesSettings, NoPeers};
-use skein::agent::ledger::Ledger;
-use skein::agent::runner::{Runner, RunnerSettings, Statuses, Tools};
 use skein::agent::runtime::Runtime;
-use skein::agent::runtime::containerd::{Containerd, ExecSpec};
-use skein::agent::stock::LocalStock;
-use skein::agent::task::plan::NodeSelf;
-use skein::agent::volumes::Volumes;
-use skein::model::cluster::Secret;
-use skein::model::container::{ContainerState, LogConfig, ProcessConfig};
-use skein::model::task::ServiceRef;
-use skein::model::task_spec::{ContainerSpec, MountKind, MountSpec};
-use skein::model::{ContainerId, Platform, Slot, TaskId, TaskSpec, TaskState, TaskStatus};
+use skein::agent::runtime::containerd::ExecSpec;
+use skein::model::TaskState;
+use skein::model::container::ProcessConfig;
+use skein::model::task_spec::{MountKind, MountSpec};
 use skein::wire::Json;
-use skein::wire::assignment::{Assigned, Assignments};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use skein::wire::assignment::Assignments;
 
-use crate::bed::{Bed, DEADLINE, node, now, within};
-
-/// An agent: what one life of the daemon has.
-struct Agent {
-    runner: Runner,
-    runtime: Containerd,
-    stock: LocalStock,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Agent {
-    async fn up(bed: &Bed) -> Self {
-        let runtime = bed.runtime().await;
-        let settings = ImagesSettings {
-            address: bed.socket(),
-            namespace: bed.name.clone(),
-            snapshotter: "overlayfs".into(),
-            scratch: bed.directory.join("scratch"),
-            insecure_registries: Vec::new(),
-            clock: now,
-        };
-        let images = Images::connect(settings, Arc::new(NoPeers(node())));
-        let volumes = Volumes::open(bed.directory.join("volumes"));
-        let stock = LocalStock {
-            images: images.await.unwrap(),
-            volumes: volumes.await.unwrap(),
-            runtime: runtime.clone(),
-            clock: Arc::new(now),
-        };
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let ledger = bed.directory.join("tasks.redb");
-        let (ledger, contents) = Ledger::open(&ledger, &tasks).await.unwrap();
-        let tools = Tools {
-            runtime: runtime.clone(),
-            stock: stock.clone(),
-            health: runtime.clone(),
-            ledger,
-            contents,
-            clock: Arc::new(now),
-        };
-        let settings = RunnerSettings {
-            node: NodeSelf {
-                node: node(),
-                hostname: "host".into(),
-                platform: Platform::default(),
-                log: LogConfig::default(),
-                init: false,
-            },
-            starts_at_once: 4,
-        };
-        let runner = Runner::start(settings, tools, &tasks, stop.clone()).await;
-        Self {
-            runner,
-            runtime,
-            stock,
-            tasks,
-            stop,
-        }
-    }
-
-    /// The daemon ends; what it has started goes on.
-    async fn down(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        drop((self.runner, self.stock));
-        within(self.tasks.wait()).await;
-    }
-
-    async fn assign(&self, generation: u64, tasks: &[Assigned], removed: &[TaskId]) {
-        let assignments = Assignments {
-            term: 1,
-            generation,
-            complete: generation == 1,
-            tasks: tasks.iter().cloned().map(Json).collect(),
-            removed: removed.to_vec(),
-        };
-        within(self.runner.assign(assignments)).await.unwrap();
-    }
-
-    /// Waits until a task is in `state`.
-    #[track_caller]
-    fn until(&self, task: TaskId, state: TaskState) -> impl Future<Output = TaskStatus> {
-        let mut statuses = self.runner.statuses();
-        async move {
-            let seen = |all: &Statuses| all.get(&task).is_some_and(|seen| seen.state == state);
-            if let Ok(Ok(all)) = tokio::time::timeout(DEADLINE, statuses.wait_for(seen)).await {
-                return all[&task].clone();
-            }
-            panic!("{task} is not {state}: {:?}", statuses.borrow().get(&task));
-        }
-    }
-
-    async fn until_forgotten(&self, task: TaskId) {
-        let mut statuses = self.runner.statuses();
-        let gone = statuses.wait_for(|all| !all.contains_key(&task));
-        within(gone).await.unwrap();
-    }
-}
-
-fn id(number: u128) -> TaskId {
-    TaskId::from_bits(number)
-}
-
-/// A task that runs `script` in a shell.
-fn task(bed: &Bed, number: u128, script: &str) -> Assigned {
-    Assigned {
-        task: id(number),
-        service: ServiceRef {
-            name: "web".into(),
-            ..ServiceRef::default()
-        },
-        service_labels: BTreeMap::new(),
-        slot: Slot::Number(1),
-        desired: TaskState::Running,
-        observed: TaskState::Assigned,
-        spec: TaskSpec {
-            container_spec: Some(ContainerSpec {
-                // By its digest it is not asked for anywhere.
-                image: format!("test/busybox@{}", bed.image),
-                command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-                ..ContainerSpec::default()
-            }),
-            ..TaskSpec::default()
-        },
-        log_driver: None,
-        registry_auth: Secret(String::new()),
-    }
-}
-
-fn to(mut task: Assigned, desired: TaskState) -> Assigned {
-    task.desired = desired;
-    task
-}
-
-async fn pid(runtime: &Containerd, container: ContainerId) -> u32 {
-    match runtime.inspect(container).await.unwrap().unwrap().state {
-        Some(ContainerState::Running { pid, .. }) => pid,
-        state => panic!("it does not run: {state:?}"),
-    }
-}
+use crate::agent::{Agent, id, pid, task, to};
+use crate::bed::{Bed, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_of_tasks_runs_ends_and_leaves_nothing() {
@@ -304,7 +153,7 @@ async fn restarts_in_the_middle_of_work_lose_nothing() {
         agent.until(task.task, TaskState::Running).await;
     }
     assert_eq!(agent.runtime.list().await.unwrap().len(), tasks.len());
-    let all: Vec<TaskId> = tasks.iter().map(|task| task.task).collect();
+    let all: Vec<_> = tasks.iter().map(|task| task.task).collect();
     agent.assign(100, &[], &all).await;
     for task in all {
         agent.until_forgotten(task).await;

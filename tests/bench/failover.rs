@@ -29,7 +29,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Stri
         let survivors = fleet.others(leader);
         let node = survivors[0].node.clone();
         // At a random point between two heartbeats.
-        let at = Instant::now() + Duration::from_millis(rand::random_range(0..100));
+        let at = Instant::now() + Duration::from_millis(rand::random_range(0..250));
         fleet.runtime.block_on(watch::until(at));
         let dead = fleet.peer(leader)?;
         let killed = fleet.kill(leader)?;

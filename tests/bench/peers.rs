@@ -18,6 +18,7 @@ mod join;
 mod machine;
 mod quic;
 mod report;
+mod suite;
 mod swarm;
 mod watch;
 mod writes;
@@ -39,55 +40,24 @@ mod view;
 #[path = "../e2e/wait.rs"]
 mod wait;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use args::Options;
-use report::Report;
-
-/// A measurement: writes its figures into the report, or says why it has none.
-type Measurement = fn(&Options, &mut Report) -> Result<(), String>;
-
-/// All of them, in the order in which they run.
-const MEASUREMENTS: [(&str, Measurement); 8] = [
-    ("join", join::measure),
-    ("failover", failover::measure),
-    ("death", death::measure),
-    ("falsedeath", falsedeath::measure),
-    ("attrition", attrition::measure),
-    ("writes", writes::measure),
-    ("gossip", gossip::measure),
-    ("idle", idle::measure),
-];
+use suite::Suite;
 
 fn main() -> ExitCode {
-    let names = MEASUREMENTS.map(|(name, _)| name);
-    let options = match Options::parse(std::env::args().skip(1), &names) {
-        Ok(options) => options,
-        Err(words) => return report::usage(&words, &names),
+    let suite = Suite {
+        target: "peers",
+        title: "Peers",
+        measurements: &[
+            ("join", join::measure),
+            ("failover", failover::measure),
+            ("death", death::measure),
+            ("falsedeath", falsedeath::measure),
+            ("attrition", attrition::measure),
+            ("writes", writes::measure),
+            ("gossip", gossip::measure),
+            ("idle", idle::measure),
+        ],
     };
-    let mut report = match Report::new(options.json.as_deref()) {
-        Ok(report) => report,
-        Err(words) => return report::usage(&words, &names),
-    };
-    report.opening(options.quick);
-    for (name, measure) in MEASUREMENTS {
-        if !options.wants(name) {
-            continue;
-        }
-        report.begin(name);
-        let outcome = catch_unwind(AssertUnwindSafe(|| measure(&options, &mut report)));
-        report.end(match outcome {
-            Ok(outcome) => outcome,
-            Err(panic) => Err(words_of(&*panic)),
-        });
-    }
-    report.close()
-}
-
-/// What a fixture complained of: it speaks by panicking, as a test may.
-fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it panicked without words").to_owned()
+    suite.run(std::env::args().skip(1))
 }

@@ -4,6 +4,7 @@
 //! directory.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use skein::cluster::membership::{Membership, MembershipConfig, Peers};
 use skein::cluster::store::{Store, StoreConfig};
-use skein::cluster::transport::{InboundStream, Transport, TransportConfig};
+use skein::cluster::transport::{InboundStream, JoinStream, Transport, TransportConfig};
 use skein::identity::{Authority, Credentials, Grant, NodeKey};
 use skein::model::{ClusterId, NodeId, Standing};
 use skein::node::clock;
 use skein::node::links::QuicLink;
 use skein::wire::StreamKind;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +41,66 @@ pub(crate) struct House {
     pub(crate) nodes: Vec<Node>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// A node that others can reach, and that nobody serves yet.
+pub(crate) struct Wired {
+    pub(crate) id: NodeId,
+    pub(crate) transport: Transport,
+    pub(crate) membership: Membership,
+    /// What others open.
+    pub(crate) streams: mpsc::Receiver<InboundStream>,
+    /// Must last as long as the transport.
+    pub(crate) kept: Kept,
+}
+
+/// The ends of channels that a transport listens to, or tells.
+pub(crate) struct Kept {
+    _credentials: watch::Sender<Arc<Credentials>>,
+    _joins: mpsc::Receiver<JoinStream>,
+}
+
+impl Wired {
+    /// A node with an identity of its own that listens at `listen`.
+    pub(crate) async fn up(
+        authority: &Authority,
+        listen: SocketAddr,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, String> {
+        let credentials = credentials(authority)?;
+        let id = credentials.node();
+        let config = TransportConfig {
+            listen,
+            instance: rand::random(),
+            advertise: Vec::new(),
+        };
+        let (sender, credentials) = watch::channel(Arc::new(credentials));
+        let nobody = Arc::new(|_| false);
+        let child = stop.child_token();
+        let started = Transport::start(config, credentials, nobody, tasks, child);
+        let (transport, inbound) = started.map_err(words)?;
+        let link = QuicLink(transport.clone());
+        let config = MembershipConfig {
+            node: id,
+            cluster: CLUSTER,
+            generation: 1,
+            seeds: Vec::new(),
+        };
+        let child = stop.child_token();
+        let membership =
+            Membership::start(config, link.clone(), inbound.gossip, link, tasks, child);
+        Ok(Self {
+            id,
+            transport,
+            membership: membership.await.map_err(words)?,
+            streams: inbound.streams,
+            kept: Kept {
+                _credentials: sender,
+                _joins: inbound.joins,
+            },
+        })
+    }
 }
 
 /// An error and its causes.
@@ -79,41 +140,22 @@ impl House {
 
     async fn start(&self, authority: &Authority, stores: Option<&Path>) -> Result<Node, String> {
         let (tasks, stop) = (&self.tasks, &self.stop);
-        let credentials = credentials(authority)?;
-        let id = credentials.node();
-        let config = TransportConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            instance: rand::random(),
-            advertise: Vec::new(),
-        };
-        let (sender, credentials) = watch::channel(Arc::new(credentials));
-        let nobody = Arc::new(|_| false);
-        let child = stop.child_token();
-        let started = Transport::start(config, credentials, nobody, tasks, child);
-        let (transport, inbound) = started.map_err(words)?;
-        let link = QuicLink(transport.clone());
-        let config = MembershipConfig {
-            node: id,
-            cluster: CLUSTER,
-            generation: 1,
-            seeds: Vec::new(),
-        };
-        let (gossip, probe, child) = (link.clone(), link.clone(), stop.child_token());
-        let membership = Membership::start(config, gossip, inbound.gossip, probe, tasks, child);
-        let membership = membership.await.map_err(words)?;
+        let anywhere = ([127, 0, 0, 1], 0).into();
+        let wired = Wired::up(authority, anywhere, tasks, stop).await?;
+        let (id, transport, membership) = (wired.id, wired.transport, wired.membership);
         let store = match stores {
             None => None,
             Some(folder) => {
                 let config = StoreConfig::new(folder.join(id.to_string()), id);
+                let link = QuicLink(transport.clone());
                 let store = Store::open(config, Arc::new(link), tasks, stop.child_token());
                 Some(store.await.map_err(words)?)
             }
         };
-        let (mut streams, joins) = (inbound.streams, inbound.joins);
+        let (mut streams, kept) = (wired.streams, wired.kept);
         let (tracker, replica) = (tasks.clone(), store.clone());
         let serve = async move {
-            // Both must last as long as the transport.
-            let _kept = (sender, joins);
+            let _kept = kept;
             while let Some(stream) = streams.recv().await {
                 if let (StreamKind::Raft, Some(store)) = (stream.kind, replica.clone()) {
                     tracker.spawn(answer(store, stream));

@@ -12,6 +12,8 @@ use crate::machine::{self, Meter};
 
 /// Where figures go.
 pub(crate) struct Report {
+    /// What all of it is about, in a word.
+    title: &'static str,
     json: Option<File>,
     name: &'static str,
     meter: Meter,
@@ -22,10 +24,10 @@ pub(crate) struct Report {
 }
 
 /// Says what is wrong with the command line, and what would be right.
-pub(crate) fn usage(words: &str, names: &[&str]) -> ExitCode {
+pub(crate) fn usage(target: &str, words: &str, names: &[&str]) -> ExitCode {
     let _ = writeln!(
         std::io::stderr(),
-        "{words}\nusage: scripts/bench peers [--quick] [--json FILE] [{}]...",
+        "{words}\nusage: scripts/bench {target} [--quick] [--json FILE] [{}]...",
         names.join("|")
     );
     ExitCode::from(2)
@@ -38,12 +40,13 @@ fn print(text: &str) {
 
 impl Report {
     /// A report that also appends to `json`. The error is for the user.
-    pub(crate) fn new(json: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(title: &'static str, json: Option<&Path>) -> Result<Self, String> {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|error| format!("{} cannot be written: {error}", path.display()))
         };
         Ok(Self {
+            title,
             json: json.map(open).transpose()?,
             name: "",
             meter: Meter::start(),
@@ -68,7 +71,7 @@ impl Report {
     /// Says where all of this was measured.
     pub(crate) fn opening(&mut self, quick: bool) {
         let facts = machine::facts();
-        print("# Peers, measured\n");
+        print(&format!("# {}, measured\n", self.title));
         for (what, value) in &facts {
             print(&format!("- {what}: {value}"));
         }

@@ -10,7 +10,7 @@ use crate::writes::Writes;
 #[track_caller]
 fn store_file(bed: &Bed, host: usize) -> PathBuf {
     let mut files = Vec::new();
-    collect(&bed.folder(host).join("data"), &mut files);
+    collect(&bed.folder(host).join("data/swarm"), &mut files);
     files.sort();
     let (_, path) = files.pop().expect("a member has files");
     path

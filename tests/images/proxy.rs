@@ -21,6 +21,11 @@ impl Proxy {
     /// Before the registry at `to`.
     pub(crate) async fn before(to: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::at(listener, to)
+    }
+
+    /// Before the registry at `to`, for those who come here.
+    pub(crate) fn at(listener: TcpListener, to: &str) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let (sent, allowance) = (
             Arc::new(AtomicU64::new(0)),

@@ -196,7 +196,8 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Registry {
-    fn start(dir: &Path, address: String, password: bool) -> Self {
+    /// It, with all that it has in `dir`.
+    pub(crate) fn start(dir: &Path, address: String, password: bool) -> Self {
         fs::create_dir_all(dir).unwrap();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",

@@ -12,10 +12,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use skein::agent::logs::logger::is_alive;
 use skein::agent::logs::{Driver, LogLine, Origin, ReadOptions, log_path, read};
 use tokio_util::sync::CancellationToken;
 
-use shim::{Container, eventually};
+use shim::{Container, child_of, eventually, kill_at_once};
 
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -140,12 +141,10 @@ fn a_reader_keeps_up_with_a_writer_that_rotates() {
 }
 
 #[test]
-fn a_logger_that_was_killed_leaves_a_log_that_goes_on() {
+fn a_log_that_a_crash_has_torn_goes_on() {
     let mut container = Container::start("local", &[]);
     container.stdout().write_all(b"before\n").unwrap();
-    eventually(|| all(&container.dir, Driver::Local).len() == 1);
-    container.signal(nix::sys::signal::Signal::SIGKILL);
-    assert!(!container.close().success());
+    assert!(container.close().success());
     let path = log_path(&container.dir, Driver::Local).unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(b"\0\0\0\x20\x0a\x06std").unwrap();
@@ -156,6 +155,92 @@ fn a_logger_that_was_killed_leaves_a_log_that_goes_on() {
         texts(&all(&container.dir, Driver::Local)),
         ["before\n", "after\n"]
     );
+}
+
+#[test]
+fn a_writer_that_is_killed_is_replaced_and_the_log_says_so() {
+    for driver in [Driver::JsonFile, Driver::Local] {
+        let mut container = Container::start(driver.name(), &[]);
+        container.stdout().write_all(b"before\n").unwrap();
+        eventually(|| all(&container.dir, driver).len() == 1);
+        let writer = child_of(container.guard()).expect("a guard has a writer");
+        kill_at_once(writer);
+        container.stdout().write_all(b"meanwhile\nhalf").unwrap();
+        eventually(|| all(&container.dir, driver).len() == 3);
+        container.stdout().write_all(b" a line\n").unwrap();
+        assert!(container.close().success());
+        let note =
+            "skein: lines may be missing here, the logger was replaced: it was killed by SIGKILL\n";
+        assert_eq!(
+            texts(&all(&container.dir, driver)),
+            ["before\n", note, "meanwhile\n", "half a line\n"]
+        );
+    }
+}
+
+#[test]
+fn a_guard_that_is_killed_is_replaced_and_nothing_is_lost() {
+    let driver = Driver::JsonFile;
+    let mut container = Container::start(driver.name(), &[]);
+    container.stdout().write_all(b"before\nhalf").unwrap();
+    eventually(|| all(&container.dir, driver).len() == 1);
+    let first = child_of(container.guard()).expect("a guard has a writer");
+    kill_at_once(container.guard());
+    // The writer guards a writer of its own from now on.
+    let mut second = None;
+    eventually(|| {
+        second = child_of(first);
+        second.is_some()
+    });
+    container.stdout().write_all(b" a line\n").unwrap();
+    eventually(|| all(&container.dir, driver).len() == 2);
+    kill_at_once(second.unwrap());
+    container.stdout().write_all(b"after\n").unwrap();
+    assert!(!container.close().success(), "the first guard was killed");
+    eventually(|| !is_alive(&container.dir));
+    let texts = texts(&all(&container.dir, driver));
+    assert_eq!(texts[..2], ["before\n", "half a line\n"]);
+    assert_eq!(texts[3], "after\n", "{texts:?}");
+}
+
+#[test]
+fn a_container_that_never_stops_talking_is_never_held_up_by_a_killed_logger() {
+    const LINES: u64 = 200_000;
+    const KILLS: usize = 20;
+    let driver = Driver::JsonFile;
+    let mut container = Container::start(driver.name(), &[]);
+    let mut out = container.take_stdout();
+    let talking = std::thread::spawn(move || {
+        (0..LINES).try_for_each(|number| writeln!(out, "line {number} of a container that talks"))
+    });
+    let mut killed = 0;
+    while killed < KILLS && !talking.is_finished() {
+        if let Some(writer) = child_of(container.guard()) {
+            kill_at_once(writer);
+            killed += 1;
+            // Another has to be there before it can be killed.
+            eventually(|| child_of(container.guard()).is_some_and(|next| next != writer));
+        }
+    }
+    talking
+        .join()
+        .unwrap()
+        .expect("somebody reads at all times");
+    assert!(container.close().success());
+    let texts = texts(&all(&container.dir, driver));
+    let numbers: Vec<u64> = texts
+        .iter()
+        .filter_map(|text| text.strip_prefix("line ")?.split(' ').next()?.parse().ok())
+        .collect();
+    assert!(numbers.is_sorted());
+    // Each takes down with it at most what it had read and not written.
+    let lost = LINES - numbers.len() as u64;
+    let most = killed as u64 * (64 << 10) / "line 0 of a container that talks\n".len() as u64;
+    assert!(killed > 1 && lost <= most, "{lost} lost in {killed} kills");
+    let notes = texts
+        .iter()
+        .filter(|text| text.starts_with("skein: lines may be missing"));
+    assert!(notes.count() > 0);
 }
 
 #[test]

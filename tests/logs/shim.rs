@@ -83,13 +83,22 @@ impl Container {
         self.out.as_mut().expect("what the test itself needs works")
     }
 
+    /// Its standard output, for somebody else to write to.
+    pub(crate) fn take_stdout(&mut self) -> PipeWriter {
+        self.out.take().expect("what the test itself needs works")
+    }
+
     pub(crate) fn stderr(&mut self) -> &mut PipeWriter {
         self.err.as_mut().expect("what the test itself needs works")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.logger.id() as i32), signal)
-            .expect("what the test itself needs works");
+        kill(Pid::from_raw(self.guard()), signal).expect("what the test itself needs works");
+    }
+
+    /// The process that was started as its logger.
+    pub(crate) fn guard(&self) -> i32 {
+        self.logger.id() as i32
     }
 
     /// The container ends; its logger may still be reading.
@@ -129,16 +138,33 @@ impl Container {
             > 0
     }
 
-    /// Memory that is the logger's alone, KiB: what it wrote. The pages of the program are shared with all the others.
+    /// Memory that is the logger's alone, in both of its processes, KiB: what they wrote.
+    /// Not the pages of the program, which are shared with all the others, though they count as dirty for a while after
+    /// it was built.
     pub(crate) fn private_kib(&self) -> u64 {
-        let rollup = format!("/proc/{}/smaps_rollup", self.logger.id());
+        let both = [Some(self.guard()), child_of(self.guard())];
+        both.into_iter().flatten().map(Self::private_kib_of).sum()
+    }
+
+    fn private_kib_of(pid: i32) -> u64 {
+        let rollup = format!("/proc/{pid}/smaps_rollup");
         let rollup = fs::read_to_string(rollup).expect("what the test itself needs works");
-        let private = rollup
-            .lines()
-            .filter(|line| line.starts_with("Private_Dirty:"));
+        let private = rollup.lines().filter(|line| line.starts_with("Pss_Anon:"));
         let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         kib.sum()
     }
+}
+
+/// The one child of a process, if it has one that runs.
+pub(crate) fn child_of(pid: i32) -> Option<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let children = children.split_whitespace().map(|pid| pid.parse::<i32>());
+    children.flatten().next()
+}
+
+/// Kills a process, whatever it is doing.
+pub(crate) fn kill_at_once(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("what the test itself needs works");
 }
 
 impl Drop for Container {

@@ -36,7 +36,7 @@ mod save;
 mod serve;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -93,6 +93,8 @@ struct Inner {
     scratch: PathBuf,
     clock: fn() -> Timestamp,
     facts: Mutex<BTreeMap<Digest, Arc<Facts>>>,
+    /// Names with a digest whose pull came to its end in this life: nothing of them is left to do.
+    settled: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Images {
@@ -129,6 +131,7 @@ impl Images {
             scratch: settings.scratch,
             clock: settings.clock,
             facts: Mutex::default(),
+            settled: Mutex::default(),
         })))
     }
 }

@@ -3,7 +3,7 @@
 //! The tag is resolved by its registry, or by a peer when no registry can; all else goes by digest. Layers come three
 //! at a time and are unpacked in their order while others still come. The name moves at the very end.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::OnceCell;
@@ -28,6 +28,9 @@ use crate::wire::content::{Answer, Question};
 /// Layers that come at the same time, of all images together: Docker's number. Peers' connections count on it: that
 /// many streams that are not read leave them room for all else.
 pub(super) const LAYERS_AT_ONCE: usize = 3;
+
+/// Names that are remembered.
+const REMEMBERED: usize = 1024;
 
 /// What a pull brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +57,33 @@ impl Images {
     ) -> Result<Pulled, PullError> {
         let reference = reference.parse::<Reference>()?.or_latest();
         let name = reference.record();
+        let pinned = async || match platform {
+            None => self.0.pinned_here(&reference, &name).await,
+            Some(_) => Ok(None),
+        };
+        if let Some(pulled) = pinned().await? {
+            tell_end(&pulled, &reference, progress);
+            return Ok(pulled);
+        }
         let _turn = self.0.busy.on(name.clone()).await;
+        // Of many that came at once, the first has pulled for all.
+        if let Some(pulled) = pinned().await? {
+            tell_end(&pulled, &reference, progress);
+            return Ok(pulled);
+        }
+        // Boxed, so that those who wait for their turn, and those who find all done, take little memory.
+        Box::pin(self.pull_all(reference.clone(), name.clone(), auth, platform, progress)).await
+    }
+
+    /// All of a pull, by whoever has the turn.
+    async fn pull_all(
+        &self,
+        reference: Reference,
+        name: String,
+        auth: Option<&RegistryAuth>,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Pulled, PullError> {
         let lease = self.0.lease(&name).await?;
         let job = Arc::new(Job {
             inner: self.0.clone(),
@@ -68,17 +97,16 @@ impl Images {
         match &pulled {
             Ok(pulled) => {
                 self.0.store.end_lease(&lease, false).await?;
+                if job.reference.digest().is_some() {
+                    self.0.settle(name);
+                }
                 let shown = job.reference.familiar();
                 info!(image = %shown, manifest = %pulled.manifest, newer = pulled.newer, "image pulled");
-                progress.tell("", Step::Digest(pulled.index.unwrap_or(pulled.manifest)));
-                let words = if pulled.newer {
-                    "Downloaded newer image"
-                } else {
-                    "Image is up to date"
-                };
-                progress.tell("", Step::Status(format!("Status: {words} for {shown}")));
+                tell_end(pulled, &job.reference, progress);
             }
             Err(PullError::DiskFull { .. }) => self.0.store.end_lease(&lease, true).await?,
+            // Another attempt would come to the same end: what has come is of no use.
+            Err(error) if !error.may_pass() => self.0.store.end_lease(&lease, false).await?,
             Err(_) => {
                 if self.0.store.keeps_nothing(&lease).await? {
                     self.0.store.end_lease(&lease, false).await?;
@@ -89,7 +117,70 @@ impl Images {
     }
 }
 
+/// Says what a pull brought.
+fn tell_end(pulled: &Pulled, reference: &Reference, progress: &Progress) {
+    progress.tell("", Step::Digest(pulled.index.unwrap_or(pulled.manifest)));
+    let words = if pulled.newer {
+        "Downloaded newer image"
+    } else {
+        "Image is up to date"
+    };
+    let shown = reference.familiar();
+    progress.tell("", Step::Status(format!("Status: {words} for {shown}")));
+}
+
 impl Inner {
+    /// Remembers that a pull came to its end.
+    fn settle(&self, name: String) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled.len() >= REMEMBERED {
+            settled.pop_first();
+        }
+        settled.insert(name);
+    }
+
+    fn is_settled(&self, name: &str) -> bool {
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.contains(name)
+    }
+
+    /// The image of a name with a digest, when it has been pulled by that name in this life and is still whole: then
+    /// there is nothing to ask, to write or to keep. Each task that starts comes here, so it costs two questions and
+    /// no disk. The first pull of a life goes all the way, for an earlier life may have ended in the middle of one.
+    async fn pinned_here(
+        &self,
+        reference: &Reference,
+        name: &str,
+    ) -> Result<Option<Pulled>, PullError> {
+        let digest = reference.digest().filter(|_| self.is_settled(name));
+        let Some(digest) = digest else {
+            return Ok(None);
+        };
+        let Some(record) = self.store.record(name).await? else {
+            return Ok(None);
+        };
+        // What cannot be read is pulled again, which says why.
+        let Ok(Some(facts)) = self.facts(&record.target).await else {
+            return Ok(None);
+        };
+        let top = chain_ids(&facts.file.diff_ids).last().copied();
+        let unpacked = match top {
+            Some(top) => self.store.is_unpacked(top).await?,
+            None => true,
+        };
+        let is_index = record.target.digest != facts.manifest_at;
+        let other_platform = is_index && !Platform::host().runs(&facts.file.platform);
+        if record.target.digest != digest || !unpacked || other_platform {
+            return Ok(None);
+        }
+        Ok(Some(Pulled {
+            manifest: facts.manifest_at,
+            config: facts.file.config.clone(),
+            index: is_index.then_some(digest),
+            newer: false,
+        }))
+    }
+
     /// What keeps the parts of the image `name` until the name does. It outlives an attempt that fails, for a day, so
     /// that the next one finds them.
     pub(super) async fn lease(&self, name: &str) -> Result<Lease, super::containerd::StoreError> {

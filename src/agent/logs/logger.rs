@@ -3,14 +3,15 @@
 //! The container's shim starts it as `skein logger <the container's directory>`, with the reading ends of the
 //! container's outputs as descriptors 3 and 4 and, as 5, a pipe that it closes when it is ready. It lives until both
 //! outputs have ended and needs neither this daemon nor containerd. It is small, because there are as many of them as
-//! containers: one thread, no runtime, buffers of a few dozen kilobytes.
+//! containers: one thread, no runtime, buffers of a few dozen kilobytes. Beside it is a [`guard`], so that neither can be
+//! killed to the container's harm.
 //!
 //! It never holds the container up: what cannot be written is dropped and counted. It never fails: a configuration
 //! that cannot be used is replaced by `json-file`, and the log says so.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use serde::Deserialize;
 
 use super::attributes::{self, Subject};
 use super::file::{Encoder, LogFile};
+use super::guard::{self, Post};
 use super::journald::Journal;
 use super::options::{Driver, LogOptions};
 use super::pieces::Pieces;
@@ -118,12 +120,25 @@ enum Patience {
 fn take_down(dir: &Path, stdout: File, stderr: Option<File>, ready: impl FnOnce() -> Patience) {
     let alive = File::open(dir);
     let _ = alive.as_ref().map(File::lock_shared);
-    let mut sink = Sink::open(dir);
     let patience = ready();
     let mut streams = vec![Stream::new(Origin::Stdout, stdout)];
     streams.extend(stderr.map(|file| Stream::new(Origin::Stderr, file)));
-    copy(&mut streams, &mut sink, &patience);
-    sink.close();
+    while let Post::Writer { guard, replaces } = guard::split() {
+        let mut sink = Sink::open(dir);
+        if let Some(how) = replaces {
+            sink.note(&format!(
+                "lines may be missing here, the logger was replaced: {how}"
+            ));
+            // What this process remembers is older than what the one before it has written.
+            streams.iter_mut().for_each(Stream::forget);
+        }
+        let end = copy(&mut streams, &mut sink, &patience, guard.as_ref());
+        // Nothing is held back and no thread runs, should this process split again.
+        sink.close();
+        if end == End::OfStreams {
+            break;
+        }
+    }
     drop(alive);
 }
 
@@ -159,12 +174,35 @@ impl Stream {
             pieces: Pieces::new(origin),
         }
     }
+
+    /// Holds nothing of a line back any more.
+    fn forget(&mut self) {
+        self.pieces.forget();
+    }
 }
 
-/// Takes down what comes until every stream has ended.
-fn copy(streams: &mut [Stream], sink: &mut Sink, patience: &Patience) {
+/// Why nothing more is taken down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Every stream has ended.
+    OfStreams,
+    /// The guard is gone: another is needed first.
+    OfGuard,
+}
+
+/// Takes down what comes until there is an end.
+fn copy(
+    streams: &mut [Stream],
+    sink: &mut Sink,
+    patience: &Patience,
+    guard: Option<&PipeReader>,
+) -> End {
     let mut buffer = vec![0; CHUNK];
-    while let Some(ready) = wait(streams, patience) {
+    loop {
+        let ready = match wait(streams, patience, guard) {
+            Ok(ready) => ready,
+            Err(end) => return end,
+        };
         let open = streams.iter_mut().filter(|stream| stream.file.is_some());
         // A FIFO without a writer yet reads like one that has ended: only what is ready is read.
         for (Stream { file, pieces }, _) in open.zip(ready).filter(|(_, ready)| *ready) {
@@ -187,24 +225,34 @@ fn copy(streams: &mut [Stream], sink: &mut Sink, patience: &Patience) {
     }
 }
 
-/// Waits until a stream can be read, and says of each open one whether it can; `None` when all have ended.
-fn wait(streams: &[Stream], patience: &Patience) -> Option<Vec<bool>> {
+/// Waits until a stream can be read, and says of each open one whether it can.
+fn wait(
+    streams: &[Stream],
+    patience: &Patience,
+    guard: Option<&PipeReader>,
+) -> Result<Vec<bool>, End> {
     let open = streams.iter().filter_map(|stream| stream.file.as_ref());
     let mut polled: Vec<PollFd<'_>> = open
         .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
         .collect();
-    if polled.is_empty() {
-        return None;
+    let count = polled.len();
+    if count == 0 {
+        return Err(End::OfStreams);
     }
+    polled.extend(guard.map(|guard| PollFd::new(guard.as_fd(), PollFlags::POLLIN)));
     let timeout = match patience {
         Patience::Forever => PollTimeout::NONE,
         Patience::While(_) => PollTimeout::from(LOOK_AGAIN_MS),
     };
-    match (poll(&mut polled, timeout), patience) {
-        (Ok(0), Patience::While(file)) if !file.exists() => None,
-        (Ok(_), _) => Some(polled.iter().map(|one| one.any().unwrap_or(true)).collect()),
-        (Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM), _) => Some(vec![false; polled.len()]),
-        (Err(_), _) => None,
+    let outcome = poll(&mut polled, timeout);
+    let ready = |one: &PollFd<'_>| one.any().unwrap_or(true);
+    match (outcome, patience) {
+        (Ok(0), Patience::While(file)) if !file.exists() => Err(End::OfStreams),
+        // Its end of the pipe is closed by nothing but its own.
+        (Ok(_), _) if polled[count..].iter().any(ready) => Err(End::OfGuard),
+        (Ok(_), _) => Ok(polled[..count].iter().map(ready).collect()),
+        (Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM), _) => Ok(vec![false; count]),
+        (Err(_), _) => Err(End::OfStreams),
     }
 }
 
@@ -245,16 +293,20 @@ impl Sink {
         };
         let mut sink = Self::of(dir, &config.subject, &options);
         if let Some(problem) = problem {
-            let words = format!("skein: logged with the defaults of json-file: {problem}");
-            sink.write(&Record {
-                at: now(),
-                origin: Origin::Stderr,
-                text: words.as_bytes(),
-                part: None,
-            });
-            sink.flush();
+            sink.note(&format!("logged with the defaults of json-file: {problem}"));
         }
         sink
+    }
+
+    /// Says something of our own, on the container's behalf.
+    fn note(&mut self, words: &str) {
+        self.write(&Record {
+            at: now(),
+            origin: Origin::Stderr,
+            text: format!("skein: {words}").as_bytes(),
+            part: None,
+        });
+        self.flush();
     }
 
     fn of(dir: &Path, subject: &Subject, options: &LogOptions) -> Self {

@@ -11,12 +11,14 @@
 //! | `json`, `local` | one record as bytes, and back |
 //! | `file`, `rotation` | the file that grows, and its older parts |
 //! | `journald` | the journal, as writer and as reader |
+//! | `guard` | a second process, so that neither can be killed to the container's harm |
 //! | `attributes` | labels, variables and the tag that go along with each line |
 //!
 //! Nothing here decides how long logs are kept once the container is removed.
 
 mod attributes;
 mod file;
+mod guard;
 mod journald;
 mod json;
 mod local;

@@ -51,6 +51,11 @@ impl Pieces {
         }
     }
 
+    /// Holds nothing back any more, not even that a line was begun.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(self.origin);
+    }
+
     /// The stream has ended: hands out what is held of a line without an end.
     pub(super) fn finish(
         &mut self,

@@ -5,6 +5,7 @@
 //! complete set of assignments says whose it is, because a ledger may have been lost and a leader may be away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -54,6 +55,10 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
     pub(super) async fn open(shared: Arc<Shared<R, S, H>>, contents: Contents) -> Self {
         let (ends, ended) = mpsc::channel(ENDED);
         let listed = shared.runtime.list().await;
+        let there = listed.iter().flatten().map(|found| found.id);
+        if let Err(error) = shared.stock.restore(held(&contents, there)).await {
+            warn!(%error, "what containers hold may not be let go when they end");
+        }
         let mut desk = Self {
             shared,
             mark: contents.mark,
@@ -324,6 +329,23 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
         };
         (kept, seen)
     }
+}
+
+/// The paths that containers have mounted: those of kept tasks, and those that are there and of which nothing is known.
+fn held(
+    contents: &Contents,
+    there: impl Iterator<Item = ContainerId>,
+) -> BTreeMap<ContainerId, Option<Vec<PathBuf>>> {
+    let mut held: BTreeMap<_, _> = there.map(|id| (id, None)).collect();
+    let kept = contents.tasks.values();
+    for kept in kept.filter(|kept| !kept.progress.cleared) {
+        if let Some(made) = &kept.made
+            && kept.progress.container == Some(made.container.id)
+        {
+            held.insert(made.container.id, Some(made.container.binds().collect()));
+        }
+    }
+    held
 }
 
 /// What assignments change.

@@ -5,6 +5,7 @@
 //! may be repeated after a crash, and may be dropped at any await: what it has done by then is released, or found
 //! again, with the container's ID.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,15 @@ use crate::wire::assignment::Assigned;
 
 /// Images, volumes and networks of this machine.
 pub trait Stock: Clone + Send + Sync + 'static {
+    /// Says, once, before all else, what containers hold by earlier lives of the daemon: the paths of the machine that
+    /// are mounted in each, `None` where that is not known. What nobody holds any more is let go.
+    fn restore(
+        &self,
+        _held: BTreeMap<ContainerId, Option<Vec<PathBuf>>>,
+    ) -> impl Future<Output = Result<(), StockError>> + Send {
+        async { Ok(()) }
+    }
+
     /// The image that `reference` names, pulled when it is not here; `auth` as in `X-Registry-Auth`, or empty. When it
     /// can be had nowhere: [`Failure::Refused`] with Docker's `No such image: …`.
     fn image(

@@ -52,7 +52,11 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
                     self.seen.stopping = Stopping::Overdue;
                     return Ok(());
                 }
-                (asked, answer) = ask(&shared.health, id, question), if !stops => {
+                // Boxed, for most tasks are never asked.
+                (asked, answer) = async { match question {
+                    Some(question) => Box::pin(ask(&shared.health, id, question)).await,
+                    None => std::future::pending().await,
+                } }, if !stops => {
                     if self.answered(asked, answer) {
                         return Ok(());
                     }
@@ -90,14 +94,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 }
 
 /// Asks when it is time: when it was asked, and what came of it.
-async fn ask<H: HealthExec>(
-    health: &H,
-    id: ContainerId,
-    question: Option<Question>,
-) -> (Instant, Answer) {
-    let Some(question) = question else {
-        return std::future::pending().await;
-    };
+async fn ask<H: HealthExec>(health: &H, id: ContainerId, question: Question) -> (Instant, Answer) {
     sleep_until(question.at).await;
     let asked = Instant::now();
     let answer = health.exec(id, question.process, question.deadline).await;

@@ -151,22 +151,21 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
             let action = machine::next(&order, &self.progress, &self.seen);
             debug!(?action, "next");
             let outcome = match &action {
-                Action::Forget => match self.shared.ledger.write(&[Write::Forget(self.task)]).await
-                {
+                Action::Forget => match Box::pin(self.forget()).await {
                     Ok(()) => return,
                     Err(error) => Err(error.into()),
                 },
                 other => self.perform(other, &order).await,
             };
             let outcome = match outcome {
-                Err(Hitch::Refused(words)) => self.refused(&action, &order, words).await,
+                Err(Hitch::Refused(words)) => Box::pin(self.refused(&action, &order, words)).await,
                 other => other,
             };
             match outcome {
                 Ok(()) if action == Action::Look => {}
                 Ok(()) => self.backoff = Backoff::default(),
                 Err(Hitch::Later(words) | Hitch::Refused(words)) => {
-                    self.later(words, order.want()).await;
+                    Box::pin(self.later(words, order.want())).await;
                 }
                 // The daemon stops: nothing more can be written, so nothing more is done.
                 Err(Hitch::Closed) => std::future::pending().await,
@@ -174,27 +173,33 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         }
     }
 
+    async fn forget(&self) -> Result<(), LedgerError> {
+        self.shared.ledger.write(&[Write::Forget(self.task)]).await
+    }
+
+    /// Most tasks are watched nearly all the time, so what is done rarely is boxed: a worker takes no more memory than
+    /// watching does.
     async fn perform(&mut self, action: &Action, order: &Order) -> Result<(), Hitch> {
         match action {
-            Action::Look => self.look().await,
-            Action::Gather => self.gather(order).await,
-            Action::Create => self.create(order.want()).await,
-            Action::Start => self.start().await,
+            Action::Look => Box::pin(self.look()).await,
+            Action::Gather => Box::pin(self.gather(order)).await,
+            Action::Create => Box::pin(self.create(order.want())).await,
+            Action::Start => Box::pin(self.start()).await,
             Action::Watch => self.watch(order.want()).await,
-            Action::Stop => self.stop(order).await,
-            Action::Kill => self.kill().await,
+            Action::Stop => Box::pin(self.stop(order)).await,
+            Action::Kill => Box::pin(self.kill()).await,
             Action::Condemn(doom) => {
                 let doom = Some(*doom);
                 let progress = self.progress.clone();
-                self.keep(Progress { doom, ..progress }).await
+                Box::pin(self.keep(Progress { doom, ..progress })).await
             }
-            Action::Clear => self.clear().await,
+            Action::Clear => Box::pin(self.clear(order.want())).await,
             Action::Rest | Action::Forget => {
                 self.permit = None;
                 self.otherwise(order.want()).await;
                 Ok(())
             }
-            Action::Rise(step) => self.rise(step, order.want()).await,
+            Action::Rise(step) => Box::pin(self.rise(step, order.want())).await,
         }
     }
 
@@ -458,7 +463,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         }
     }
 
-    async fn clear(&mut self) -> Result<(), Hitch> {
+    async fn clear(&mut self, want: Want) -> Result<(), Hitch> {
         if let Some(id) = self.progress.container {
             self.shared.runtime.remove(id).await?;
             self.shared.stock.release(id).await?;
@@ -467,6 +472,11 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
             container: Sight::Absent,
             ..Seen::default()
         };
+        if want == Want::Forget {
+            // It is struck from the ledger next; a life that does not come to that clears again.
+            self.progress.cleared = true;
+            return Ok(());
+        }
         let cleared = true;
         let progress = self.progress.clone();
         self.keep(Progress {
@@ -566,6 +576,7 @@ async fn gather<R: Runtime, S: Stock, H: HealthExec>(
                 path,
                 propagation: String::new(),
                 non_recursive: false,
+                depth: Default::default(),
             };
         }
     }

@@ -15,6 +15,7 @@ use base64::Engine;
 use nix::sys::signal::Signal;
 
 use super::health::HealthPlan;
+use crate::agent::logs;
 use crate::model::container::{
     DnsConfig, ImageRef, LogConfig, NetworkMode, ProcessConfig, Seccomp, Security, Sharing,
 };
@@ -94,6 +95,9 @@ pub enum PlanError {
         "invalid mount config for type \"volume\": subpath must be a relative path within the volume"
     )]
     Subpath,
+    /// A mount in place of the whole container.
+    #[error("invalid mount config: invalid specification: destination can't be '/'")]
+    Root,
     /// Two mounts at one place.
     #[error("Duplicate mount point: {0}")]
     Duplicate(String),
@@ -112,6 +116,9 @@ pub enum PlanError {
     /// A mode that there is not.
     #[error("invalid AppArmor mode: {0:?}")]
     AppArmor(String),
+    /// A log driver or an option of it that there is not.
+    #[error("{0}")]
+    Log(String),
     /// A signal that there is not.
     #[error("invalid signal: {0}")]
     Signal(String),
@@ -171,7 +178,7 @@ pub fn container(
         init: spec.init.unwrap_or(node.init),
         stop_signal: stop_signal.into(),
         stop_grace: grace(spec),
-        log: log(assigned, node),
+        log: log(assigned, node)?,
     };
     Ok(Planned {
         health: HealthPlan::of(spec.healthcheck.as_ref(), config.healthcheck.as_ref()),
@@ -390,16 +397,19 @@ fn ulimits(spec: &ContainerSpec) -> Vec<Ulimit> {
     spec.ulimits.iter().map(limit).collect()
 }
 
-fn log(assigned: &Assigned, node: &NodeSelf) -> LogConfig {
+fn log(assigned: &Assigned, node: &NodeSelf) -> Result<LogConfig, PlanError> {
     let named = |driver: &&Driver| !driver.name.is_empty() || !driver.options.is_empty();
     let said = [&assigned.spec.log_driver, &assigned.log_driver];
-    match said.into_iter().flatten().find(named) {
+    let log = match said.into_iter().flatten().find(named) {
         Some(driver) => LogConfig {
             driver: either(&driver.name, &node.log.driver),
             options: driver.options.clone(),
         },
         None => node.log.clone(),
-    }
+    };
+    let checked = logs::check(&log.driver, &log.options);
+    checked.map_err(|error| PlanError::Log(error.to_string()))?;
+    Ok(log)
 }
 
 #[cfg(test)]

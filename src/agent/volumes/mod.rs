@@ -24,11 +24,10 @@ mod record;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::container::MountSource;
-use crate::model::{ContainerConfig, ContainerId, Timestamp};
+use crate::model::{ContainerId, Timestamp};
 
 pub use options::{MountPlan, OptionsError, plan};
 use shelf::Shelf;
@@ -188,19 +187,6 @@ impl Volumes {
         .await
     }
 
-    /// The volumes that a container has, by the places that [`Volumes::mount`] and [`Volumes::subpath`] gave for it.
-    pub fn mounted_in(&self, config: &ContainerConfig) -> BTreeSet<String> {
-        let sources = config
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.source {
-                MountSource::Bind { path, .. } => path.strip_prefix(self.0.root()).ok(),
-                MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
-            });
-        let names = sources.filter_map(|below| below.components().next()?.as_os_str().to_str());
-        names.map(str::to_owned).collect()
-    }
-
     /// Makes a volume, or finds the one that has this name already, whatever its labels and options.
     pub async fn create(&self, new: NewVolume, now: Timestamp) -> Result<Volume, VolumeError> {
         let name = new.name.clone();
@@ -265,20 +251,29 @@ impl Volumes {
             .await
     }
 
+    /// Whether there is nothing in a volume that the container holds.
+    pub async fn is_empty(&self, name: &str, container: ContainerId) -> Result<bool, VolumeError> {
+        let own = name.to_string();
+        self.blocking(name, move |shelf| shelf.is_empty(&own, container))
+            .await
+    }
+
     /// Copies what the image has at `target` below `rootfs` into a volume that the container holds, when it is empty.
-    /// Owners, modes and times come along; extended attributes do not.
-    pub async fn fill(
+    /// Owners, modes and times come along; extended attributes do not. Blocks, because the caller's thread may be the
+    /// only one that sees `rootfs`.
+    pub fn fill(
         &self,
         name: &str,
         container: ContainerId,
-        rootfs: PathBuf,
-        target: PathBuf,
+        rootfs: &Path,
+        target: &Path,
     ) -> Result<(), VolumeError> {
-        let own = name.to_string();
-        self.blocking(name, move |shelf| {
-            shelf.fill(&own, container, &rootfs, &target)
-        })
-        .await
+        self.0.fill(name, container, rootfs, target)
+    }
+
+    /// Which volume a path of [`Self::mount`] or [`Self::subpath`] is of.
+    pub fn of_path(&self, path: &Path) -> Option<String> {
+        self.0.of_path(path)
     }
 
     /// The container no longer uses the volume; it is unmounted when it was the last. Good when it does not use it, or

@@ -102,10 +102,6 @@ impl Shelf {
         Ok(Self { root, volumes })
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     pub(super) fn restore(&self, users: &BTreeMap<ContainerId, BTreeSet<String>>) {
         let volumes = lock(&self.volumes).clone();
         for (name, entry) in volumes {
@@ -300,6 +296,21 @@ impl Shelf {
             mounts::show(dir.as_raw_fd(), &shown).map_err(failed)?;
             Ok(shown)
         })
+    }
+
+    pub(super) fn is_empty(&self, name: &str, container: ContainerId) -> Result<bool, VolumeError> {
+        self.work(name, |entry| {
+            self.must_hold(name, entry, container)?;
+            fill::is_empty(&self.data(name)).map_err(file(name, "it cannot be read"))
+        })
+    }
+
+    pub(super) fn of_path(&self, path: &Path) -> Option<String> {
+        let name = path.strip_prefix(&self.root).ok()?.iter().next()?;
+        let name = name.to_str()?;
+        lock(&self.volumes)
+            .contains_key(name)
+            .then(|| name.to_owned())
     }
 
     pub(super) fn fill(

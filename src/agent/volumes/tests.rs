@@ -197,17 +197,17 @@ async fn an_image_fills_a_volume_that_is_empty() {
         .await
         .unwrap()
         .mountpoint;
-    let fill = |target: &str| volumes.fill("data", container(1), rootfs.clone(), target.into());
-    assert!(words(fill("/www").await).contains("only who holds it may use it"));
+    let fill = |target: &str| volumes.fill("data", container(1), &rootfs, target.as_ref());
+    assert!(words(fill("/www")).contains("only who holds it may use it"));
     volumes.mount("data", container(1)).await.unwrap();
-    fill("/nothing/there").await.unwrap();
-    fill("/srv/www/index").await.unwrap();
-    fill("/out").await.unwrap();
+    fill("/nothing/there").unwrap();
+    fill("/srv/www/index").unwrap();
+    fill("/out").unwrap();
     assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
-    fill("/www").await.unwrap();
+    fill("/www").unwrap();
     assert_eq!(fs::read_to_string(data.join("index")).unwrap(), "hello");
     fs::write(data.join("index"), "changed").unwrap();
-    fill("/www").await.unwrap();
+    fill("/www").unwrap();
     assert_eq!(fs::read_to_string(data.join("index")).unwrap(), "changed");
 }
 

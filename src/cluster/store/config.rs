@@ -70,6 +70,10 @@ impl StoreConfig {
 /// election after a random time between `election_min` and `election_max` more. A dead leader is thus
 /// replaced after `election_max + election_min` to `2 × election_max`, and some milliseconds; a leader
 /// that stalls for less than that keeps its place.
+///
+/// Heartbeats are most of what an idle leader and its voters do, so they are as rare as the election
+/// allows: one may be lost without anybody doubting the leader, and the time that a longer heartbeat
+/// adds to an election is what it takes off, since the last one was longer ago when a leader dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
     /// Between two heartbeats of an idle leader.
@@ -83,9 +87,9 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(200),
-            election_max: Duration::from_millis(300),
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_millis(270),
+            election_max: Duration::from_millis(350),
         }
     }
 }

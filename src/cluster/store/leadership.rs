@@ -11,7 +11,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::config::Timings;
 use super::log::Shared;
@@ -20,12 +20,14 @@ use super::types::{Epoch, LogRef, Types};
 use super::{Inner, Running};
 use crate::model::NodeId;
 
-/// How often a leader's view of its followers is renewed.
+/// How often a leader's view of its followers is renewed while there is news.
 const LEADING: Duration = Duration::from_millis(100);
-/// How often a follower's is.
+/// How often while there is none.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long a follower's view may be behind.
 const FOLLOWING: Duration = Duration::from_millis(500);
 /// How often a contact is told again while nothing else changes.
-const CONTACT: Duration = Duration::from_secs(1);
+const CONTACT: Duration = Duration::from_secs(2);
 /// Entries that a replica may be behind and still count as caught up. The busiest cluster writes
 /// some thousand a second.
 const CAUGHT_UP: u64 = 1000;
@@ -52,7 +54,7 @@ pub struct Replicas {
     pub changing: bool,
     /// The last entry that each replica is known to hold.
     pub matched: BTreeMap<NodeId, u64>,
-    /// When each replica answered last; told again once a second.
+    /// When each replica answered last; told again every two seconds.
     pub last_contact: BTreeMap<NodeId, Instant>,
     /// The last entry of this log, as `(rank of its term, index)`: the newest log of several is the one
     /// where this is greatest. The rank is made of the epoch, the term and the beginning of the leader's
@@ -63,7 +65,7 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Replicas that answered within `recent`, which is two seconds at least, and hold nearly all that is
+    /// Replicas that answered within `recent`, which is three seconds at least, and hold nearly all that is
     /// committed: they may get a vote without holding up anything.
     pub fn caught_up(&self, now: Instant, recent: Duration) -> BTreeSet<NodeId> {
         let committed = self.committed.unwrap_or(0);
@@ -126,7 +128,7 @@ pub(super) async fn observe(inner: Arc<Inner>, running: Running) {
         let voteless = me && !unfinished && !replicas.voters.contains(&inner.config.node);
         let successor = replicas.successor(inner.config.node);
         show(&inner.leadership, leadership);
-        show_replicas(&inner.replicas, replicas);
+        let news = show_replicas(&inner.replicas, replicas);
         if me && !was_me && unfinished {
             inner
                 .tasks
@@ -136,14 +138,26 @@ pub(super) async fn observe(inner: Arc<Inner>, running: Running) {
             hand_over(&running, successor).await;
         }
         was_me = me;
-        let pause = if leads { LEADING } else { FOLLOWING };
+        let ends = pulse.ends(&inner.config.timings);
+        let idle = ends.into_iter().fold(Instant::now() + IDLE, Instant::min);
+        let due = async {
+            match leads {
+                // Until a new leader can serve, every step of its way counts.
+                true if !me => drop(timeout(LEADING, all.changed()).await),
+                true if news => sleep(LEADING).await,
+                true => sleep_until(idle).await,
+                false => {
+                    sleep(FOLLOWING).await;
+                    // An error is seen above, or comes from `server` as well.
+                    let _ = all.changed().await;
+                }
+            }
+        };
         tokio::select! {
             biased;
             () = running.stop.cancelled() => break,
             changed = server.changed() => if changed.is_err() && all.changed().await.is_err() { break },
-            // Until a new leader can serve, every step of its way counts.
-            _ = all.changed(), if leads && !me => {}
-            () = sleep(pause) => {}
+            () = due => {}
         }
     }
     let term = inner.leadership.borrow().term;
@@ -167,8 +181,10 @@ fn show<T: PartialEq>(sender: &tokio::sync::watch::Sender<T>, value: T) {
     });
 }
 
-/// Who waits for replicas is not woken by every sign of life of an idle follower.
-fn show_replicas(sender: &tokio::sync::watch::Sender<Replicas>, replicas: Replicas) {
+/// Who waits for replicas is not woken by every sign of life of an idle follower. Returns whether more has changed
+/// than who was heard.
+fn show_replicas(sender: &tokio::sync::watch::Sender<Replicas>, replicas: Replicas) -> bool {
+    let mut news = false;
     sender.send_if_modified(|shown| {
         let idle = Replicas {
             last_contact: shown.last_contact.clone(),
@@ -178,12 +194,14 @@ fn show_replicas(sender: &tokio::sync::watch::Sender<Replicas>, replicas: Replic
             let told = shown.last_contact.get(node);
             told.is_none_or(|told| *at >= *told + CONTACT)
         };
-        let differs = *shown != idle || replicas.last_contact.iter().any(stale);
+        news = *shown != idle;
+        let differs = news || replicas.last_contact.iter().any(stale);
         if differs {
             *shown = replicas;
         }
         differs
     });
+    news
 }
 
 /// Completes a change of voters that a leader before has left half done.
@@ -232,6 +250,13 @@ impl Pulse {
         }
         self.felt = self.felt.max(at);
     }
+
+    /// When the node leads no more if it does not feel it again; `None` when it never did.
+    fn ends(&self, timings: &Timings) -> Option<Instant> {
+        // By then the others have elected another, if they are not as busy as this machine.
+        let patience = 3 * timings.election_max;
+        self.felt.map(|felt| felt + patience)
+    }
 }
 
 fn leadership(
@@ -265,9 +290,7 @@ fn leadership(
         false => acked.and_then(|ago| now.checked_sub(ago)),
     };
     pulse.feel(term, felt);
-    // By then the others have elected another, if they are not as busy as this machine.
-    let patience = 3 * timings.election_max;
-    let serves = established && pulse.felt.is_some_and(|felt| now < felt + patience);
+    let serves = established && pulse.ends(timings).is_some_and(|ends| now < ends);
     Leadership {
         term,
         leader: serves.then_some(me),

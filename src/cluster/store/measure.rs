@@ -218,7 +218,7 @@ pub async fn failover(
     let mut version = bed.leader().await?.1.propose(write(1000, None)).await?;
     for _ in 0..kills {
         // Heartbeats are at a random point of their interval when the leader dies.
-        let pause = rand::random_range(500..700);
+        let pause = rand::random_range(500..750);
         sleep(Duration::from_millis(pause)).await;
         let (dead, _) = bed.leader().await?;
         let killed = Instant::now();

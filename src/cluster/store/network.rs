@@ -3,8 +3,9 @@
 //! An answer that cannot be is an error here, never handed on. A peer that cannot be reached is
 //! reported so, and openraft waits longer each time before it asks again.
 
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use openraft::raft::{
 };
 use openraft::{RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::log::Shared;
 use super::look::{self, Sight};
@@ -32,6 +34,8 @@ const APPEND_DEADLINE: Duration = Duration::from_secs(1);
 const CHUNK_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the last piece may take: the snapshot is written and installed before the answer.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two heartbeats to a replica without a vote. Nothing depends on them but when it was last heard.
+const VOTELESS_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Bytes of a piece: far below [`RAFT_FRAME`](crate::wire::limits::RAFT_FRAME).
 pub(super) const CHUNK: usize = 1 << 20;
 
@@ -62,12 +66,29 @@ pub trait RaftLink: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<u8>, LinkError>>;
 }
 
+/// The replicas that are known to have no vote. Who is not among them is sent every heartbeat.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Voteless(Arc<RwLock<BTreeSet<NodeId>>>);
+
+impl Voteless {
+    /// These it is.
+    pub(super) fn set(&self, nodes: BTreeSet<NodeId>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    fn contains(&self, node: NodeId) -> bool {
+        let nodes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.contains(&node)
+    }
+}
+
 /// Makes clients for openraft.
 pub(super) struct Network {
     pub(super) node: NodeId,
     pub(super) link: Arc<dyn RaftLink>,
     pub(super) shared: Arc<Shared>,
     pub(super) sight: watch::Sender<Sight>,
+    pub(super) voteless: Voteless,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -80,6 +101,18 @@ impl RaftNetworkFactory<Types> for Network {
             link: self.link.clone(),
             shared: self.shared.clone(),
             sight: self.sight.clone(),
+            beat: None,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &()) -> Peer {
+        let beat = Beat {
+            voteless: self.voteless.clone(),
+            sent: None,
+        };
+        Peer {
+            beat: Some(beat),
+            ..self.new_client(target, node).await
         }
     }
 }
@@ -91,6 +124,26 @@ pub(super) struct Peer {
     link: Arc<dyn RaftLink>,
     shared: Arc<Shared>,
     sight: watch::Sender<Sight>,
+    /// Of a client for heartbeats.
+    beat: Option<Beat>,
+}
+
+/// Which heartbeats to send: all of them to a voter, few to others.
+struct Beat {
+    voteless: Voteless,
+    sent: Option<Instant>,
+}
+
+impl Beat {
+    /// Whether the heartbeat that is due now is sent.
+    fn is_due(&mut self, target: NodeId, now: Instant) -> bool {
+        let recent = |sent: Instant| now.duration_since(sent) < VOTELESS_HEARTBEAT;
+        if self.voteless.contains(target) && self.sent.is_some_and(recent) {
+            return false;
+        }
+        self.sent = Some(now);
+        true
+    }
 }
 
 type RpcResult<T> = Result<T, RPCError<Types>>;
@@ -187,6 +240,14 @@ impl RaftNetworkV2<Types> for Peer {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<Types>> {
+        if let Some(beat) = &mut self.beat
+            && !beat.is_due(self.target, Instant::now())
+        {
+            // openraft makes nothing of a heartbeat that fails; it must not take this one for answered.
+            let left_out =
+                NetworkError::from_string("left out: it is for a replica without a vote");
+            return Err(RPCError::Network(left_out));
+        }
         let previous: Option<LogId> = request.prev_log_id;
         let last = request
             .entries

@@ -15,7 +15,7 @@ use super::leadership::{self, Leadership, Replicas};
 use super::log::{Log, Shared};
 use super::log_file::{Contents, LogFile};
 use super::machine::{Machine, Stage};
-use super::network::{Network, RaftLink};
+use super::network::{Network, RaftLink, Voteless};
 use super::seal::Sealer;
 use super::snapshot::Snapshots;
 use super::state::State;
@@ -195,11 +195,13 @@ impl Inner {
             self.pace,
         );
         let sight = watch::Sender::default();
+        let voteless = Voteless::default();
         let network = Network {
             node: self.config.node,
             link: self.link.clone(),
             shared: shared.clone(),
             sight: sight.clone(),
+            voteless: voteless.clone(),
         };
         let raft = Raft::new(
             self.config.node,
@@ -235,6 +237,7 @@ impl Inner {
             running.clone(),
             self.config.node,
             self.config.timings,
+            voteless,
         ));
         self.tasks
             .spawn(look::around(self.clone(), running.clone()));

@@ -15,20 +15,23 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Running;
 use super::config::Timings;
 use super::look::Sight;
+use super::network::Voteless;
 use crate::model::NodeId;
 
 /// Governs the ticks of one raft instance, that of `node`, until it ends.
-pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
+pub(super) async fn govern(running: Running, node: NodeId, timings: Timings, voteless: Voteless) {
     let mut server = running.raft.server_metrics();
     let mut heard = running.heard.subscribe();
     let mut sight = running.sight.subscribe();
     loop {
         let clear = *sight.borrow_and_update() == Sight::Clear;
-        let (leads, votes) = {
+        let (leads, votes, alone) = {
             let server = server.borrow_and_update();
-            let mut voters = server.membership_config.voter_ids();
-            let votes = voters.any(|voter| voter == node);
-            (server.state == ServerState::Leader, votes)
+            let members = server.membership_config.membership();
+            voteless.set(members.learner_ids().collect());
+            let votes = members.voter_ids().any(|voter| voter == node);
+            let alone = members.nodes().all(|(member, _)| *member == node);
+            (server.state == ServerState::Leader, votes, alone)
         };
         let quiet_until = heard.borrow_and_update().map(|at| at + quiet(&timings));
         let quiet_until = quiet_until.filter(|until| Instant::now() < *until);
@@ -38,6 +41,7 @@ pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
             .tick(votes && clear && !leads && quiet_until.is_none());
         if leads
             && clear
+            && !alone
             && let Err(error) = running.raft.trigger().heartbeat().await
         {
             tracing::debug!(%error, "no heartbeats any more");
@@ -45,6 +49,8 @@ pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
         }
         let wait = async {
             match quiet_until {
+                // Nobody is to hear it, until that changes.
+                _ if leads && alone => std::future::pending().await,
                 _ if leads => sleep(timings.heartbeat).await,
                 Some(until) if votes => sleep_until(until).await,
                 // It ends with the instance.
@@ -65,5 +71,5 @@ pub(super) async fn govern(running: Running, node: NodeId, timings: Timings) {
 /// A leader that was heard within this needs no successor yet: one heartbeat may be late, and there is time enough to
 /// notice before the election that a silent one causes.
 fn quiet(timings: &Timings) -> Duration {
-    (timings.heartbeat * 3 / 2).min(timings.election_max / 2)
+    (timings.heartbeat * 3 / 2).min(timings.election_max)
 }

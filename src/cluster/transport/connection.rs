@@ -73,8 +73,8 @@ impl Serving {
         let closed = conn.closed();
         tokio::pin!(closed);
         let every = look_every(&self.hub.tuning);
-        let mut look = interval_at(Instant::now() + every, every);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval_at(self.hub.next_beat(every), every);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let room = self.jobs.len() < JOBS_PER_LINK;
             tokio::select! {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
+    VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
@@ -19,6 +19,7 @@ use super::error::StartError;
 use super::limits::{DATAGRAM_BUFFER, MEMBER_WINDOW, STRANGER_WINDOW, STREAM_WINDOW, Tuning};
 use super::socket::Port;
 use super::stats::WireCounters;
+use super::timer::QuietRuntime;
 use crate::identity::{Credentials, RemovedNodes, client_tls, server_tls};
 use crate::wire::limits::{HANDSHAKES_IN_FLIGHT, JOIN_STREAMS, PEER_STREAMS};
 
@@ -139,7 +140,7 @@ pub(super) fn listen(
         config,
         Some(server),
         Arc::clone(&port) as Arc<_>,
-        Arc::new(TokioRuntime),
+        Arc::new(QuietRuntime),
     )?;
     Ok((endpoint, port))
 }

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint};
 use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +54,7 @@ pub(super) struct Hub {
     pub(super) join_slots: Arc<Semaphore>,
     pub(super) places: BTreeMap<StreamKind, Arc<Semaphore>>,
     pub(super) next_id: AtomicU64,
+    began: Instant,
     /// `None` once the transport is closed, so that nothing keeps the endpoint.
     endpoint: Mutex<Option<Endpoint>>,
     client: Mutex<ClientConfig>,
@@ -113,6 +116,7 @@ impl Hub {
             join_slots: Arc::new(Semaphore::new(JOIN_SLOTS)),
             places: BTreeMap::from(places),
             next_id: AtomicU64::new(1),
+            began: Instant::now(),
             endpoint: Mutex::new(Some(parts.endpoint)),
             client: Mutex::new(parts.client),
             advertised: Mutex::new(parts.advertised),
@@ -121,6 +125,16 @@ impl Hub {
             handshakes: Mutex::new(BTreeMap::new()),
             observed: Mutex::new(VecDeque::new()),
         }
+    }
+
+    /// The next time of a rhythm that all connections have in common, so that an idle process wakes once for all.
+    pub(super) fn next_beat(&self, every: Duration) -> Instant {
+        let beats = self.began.elapsed().as_nanos() / every.as_nanos().max(1) + 1;
+        let beats = u32::try_from(beats).unwrap_or(u32::MAX);
+        let next = every
+            .checked_mul(beats)
+            .and_then(|span| self.began.checked_add(span));
+        next.unwrap_or_else(|| Instant::now() + every)
     }
 
     /// The endpoint, for as long as the caller needs it. `None` when the transport is closed.

@@ -13,7 +13,7 @@
 //! | `link`, `connection` | one connection: its state, and the task that serves it |
 //! | `call`, `stream` | streams, calls and questions to a peer |
 //! | `join` | the one request that a stranger may make |
-//! | `start`, `endpoint`, `socket` | how QUIC and the port are set up and given back |
+//! | `start`, `endpoint`, `socket`, `timer` | how QUIC and the port are set up and given back |
 //!
 //! It never looks into what streams carry, and never decides who is a member: certificates and the list of removed
 //! nodes do, both given from outside.
@@ -38,6 +38,7 @@ mod socket;
 mod start;
 mod stats;
 mod stream;
+mod timer;
 
 #[cfg(test)]
 mod tests;

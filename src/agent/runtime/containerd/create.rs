@@ -17,7 +17,7 @@ use super::super::{Failure, RuntimeError};
 use super::client::{broken, failed, found, said};
 use super::image::Base;
 use super::{Inner, NODE_LABEL, RUNTIME, devices, disk};
-use crate::model::container::{ContainerState, MountSource, NetworkMode, Sharing};
+use crate::model::container::{ContainerState, ImageRef, MountSource, NetworkMode, Sharing};
 use crate::model::{ContainerConfig, ContainerId};
 
 /// The options of the shim, as far as we use them; not part of containerd's published messages.
@@ -42,13 +42,10 @@ impl Inner {
             self.remove(id).await?;
         }
         sources_exist(config)?;
-        let base = self.base(config).await?;
+        let base = self.base(&config.image).await?;
         let record = self.new_record(config, &base, self.joined(config).await?)?;
         let folder = self.folder(id);
-        folder
-            .make(config)
-            .map_err(disk("write the container's directory"))?;
-        let made = self.make(record, base.chain.clone()).await;
+        let made = self.make(config, record, base.chain.clone()).await;
         let made = made.and_then(|()| {
             let marked = folder.mark_created();
             marked.map_err(disk("mark the container as made"))
@@ -64,15 +61,15 @@ impl Inner {
         Ok(())
     }
 
-    /// What the container's image is.
+    /// What containers of an image are made of.
     pub(super) async fn base(
         &self,
-        config: &ContainerConfig,
+        image: &ImageRef,
     ) -> Result<std::sync::Arc<Base>, RuntimeError> {
         let (snapshotter, mount_point) = (&self.settings.snapshotter, self.mount_point());
         let get = self
             .bases
-            .get(&self.client, snapshotter, &mount_point, &config.image);
+            .get(&self.client, snapshotter, &mount_point, image);
         get.await
     }
 
@@ -88,12 +85,22 @@ impl Inner {
         Ok(record.filter(|record| record.labels.get(NODE_LABEL) == Some(&ours)))
     }
 
-    async fn make(&self, record: Container, parent: String) -> Result<(), RuntimeError> {
+    /// The directory and the record at the same time: each waits for a disk, and neither is anything without the mark.
+    async fn make(
+        &self,
+        config: &ContainerConfig,
+        record: Container,
+        parent: String,
+    ) -> Result<(), RuntimeError> {
         let key = record.id.clone();
         let request = self.client.request(CreateContainerRequest {
             container: Some(record),
         });
-        let created = self.client.containers().create(request).await;
+        let mut containers = self.client.containers();
+        let folder = self.folder(config.id);
+        let (created, folder) =
+            tokio::join!(containers.create(request), async { folder.make(config) });
+        folder.map_err(disk("write the container's directory"))?;
         created.map_err(failed("make the container"))?;
         let request = self.client.request(PrepareSnapshotRequest {
             snapshotter: self.settings.snapshotter.clone(),
@@ -201,7 +208,7 @@ impl Inner {
             let error = SpecError::JoinedNotRunning(*id);
             return Err(said(Failure::Refused, error.to_string()));
         }
-        let base = self.base(config).await?;
+        let base = self.base(&config.image).await?;
         let request = self.client.request(UpdateContainerRequest {
             container: Some(Container {
                 id: config.id.to_string(),

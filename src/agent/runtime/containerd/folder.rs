@@ -4,13 +4,14 @@
 //! ```text
 //! <state_dir>/<id>/config.json  hostname  hosts  resolv.conf
 //!                  created      the container is whole
-//!                  started.json its process was begun: written after its task exists, before it runs
+//!                  started.json its process was begun: written after its task exists, before it runs; on disk for
+//!                               good when it is told to run
 //!                  exit.json    its process has ended, and its task is settled
 //!                  stdin        FIFO of a container that is given input
 //! ```
 //!
-//! A file is complete or not there: written aside, synced and renamed. All else in the directory belongs to the
-//! logger.
+//! A file is complete or not there: written aside, synced where that matters, and renamed. All else in the directory
+//! belongs to the logger.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -47,6 +48,9 @@ pub(super) struct StartedMark {
     pub(super) at: Timestamp,
     /// The boot of the machine in which it was.
     pub(super) boot: String,
+    /// Where its shim listens; empty when that is not known.
+    #[serde(default)]
+    pub(super) shim: PathBuf,
 }
 
 /// One container's directory.
@@ -104,8 +108,13 @@ impl Folder {
         self.join("created").exists()
     }
 
+    /// There for every later life of ours, and for later ones of the machine after [`Folder::sync_started`].
     pub(super) fn mark_started(&self, mark: &StartedMark) -> io::Result<()> {
-        self.write("started.json", mark)
+        self.put("started.json", mark, false)
+    }
+
+    pub(super) fn sync_started(&self) -> io::Result<()> {
+        File::open(self.join("started.json"))?.sync_data()
     }
 
     pub(super) fn unmark_started(&self) -> io::Result<()> {
@@ -116,8 +125,10 @@ impl Folder {
         self.read("started.json")
     }
 
+    /// Not synced: only a machine that is switched off could lose it, and only for the moment until it has been told
+    /// and is in the ledger.
     pub(super) fn mark_exit(&self, exit: &Exit) -> io::Result<()> {
-        self.write("exit.json", exit)
+        self.put("exit.json", exit, false)
     }
 
     pub(super) fn exit(&self) -> io::Result<Option<Exit>> {
@@ -153,12 +164,18 @@ impl Folder {
     }
 
     fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        self.put(name, value, true)
+    }
+
+    fn put(&self, name: &str, value: &impl Serialize, durably: bool) -> io::Result<()> {
         let aside = self.join(&format!(".{name}"));
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&aside)?;
         file.write_all(&serde_json::to_vec(value)?)?;
-        file.sync_data()?;
+        if durably {
+            file.sync_data()?;
+        }
         fs::rename(&aside, self.join(name))
     }
 

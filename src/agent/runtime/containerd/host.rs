@@ -41,6 +41,8 @@ pub(super) fn facts(helper: &Path, cgroup_parent: &str) -> HostFacts {
                 Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
             }
         },
+        // Asked of the program that makes containers, which is not known yet.
+        read_only_below: false,
         helper: helper.to_owned(),
     }
 }

@@ -10,8 +10,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use containerd_client::services::v1::ReadContentRequest;
-use containerd_client::services::v1::snapshots::{RemoveSnapshotRequest, ViewSnapshotRequest};
+use containerd_client::services::v1::snapshots::{
+    ListSnapshotsRequest, RemoveSnapshotRequest, ViewSnapshotRequest,
+};
+use containerd_client::types::Mount;
 use serde::Deserialize;
+use tonic::Status;
 
 use super::super::{Failure, RuntimeError};
 use super::client::{Client, broken, failed, said};
@@ -109,28 +113,11 @@ async fn look(
     let config = document(client, &manifest.config.digest).await?;
     let config: Config = serde_json::from_slice(&config).map_err(corrupt)?;
     let chain = chain_id(&config.rootfs.diff_ids);
-    let unique = format!("users-{:016x}", rand::random::<u64>());
-    let view = client.request(ViewSnapshotRequest {
-        snapshotter: snapshotter.to_owned(),
-        key: unique.clone(),
-        parent: chain.clone(),
-        ..ViewSnapshotRequest::default()
-    });
-    let view = client.snapshots().view(view).await;
-    let mounts = view.map_err(failed("view the image"))?.into_inner().mounts;
-    let read = inside(Root::Mounts(mounts, mount_point), || {
-        Ok((users("/etc/passwd")?, users("/etc/group")?))
-    });
-    let read = read.await;
-    // Left behind at worst until containerd next collects what nobody refers to.
-    let remove = client.request(RemoveSnapshotRequest {
-        snapshotter: snapshotter.to_owned(),
-        key: unique,
-    });
-    if let Err(status) = client.snapshots().remove(remove).await {
-        tracing::debug!(%status, "a view of an image was not removed");
-    }
-    let (passwd, group) = read.map_err(|error| {
+    let read = View::of(client, snapshotter, &chain).await?;
+    let mounts = Root::Mounts(read.mounts.clone(), mount_point);
+    let users = inside(mounts, || Ok((users("/etc/passwd")?, users("/etc/group")?))).await;
+    read.end(client).await;
+    let (passwd, group) = users.map_err(|error| {
         let words = format!("cannot read the users of image {}", image.name);
         broken(Failure::Retry, words, error)
     })?;
@@ -139,6 +126,71 @@ async fn look(
         passwd,
         group,
     })
+}
+
+/// An image's content, to be read. Nobody refers to it: what a crash leaves of it goes at the next start, or when
+/// containerd next collects.
+pub(super) struct View {
+    snapshotter: String,
+    key: String,
+    pub(super) mounts: Vec<Mount>,
+}
+
+/// Begins the name of each view.
+const VIEW_PREFIX: &str = "view-";
+
+impl View {
+    pub(super) async fn of(
+        client: &Client,
+        snapshotter: &str,
+        chain: &str,
+    ) -> Result<Self, RuntimeError> {
+        let key = format!("{VIEW_PREFIX}{:016x}", rand::random::<u64>());
+        let request = client.request(ViewSnapshotRequest {
+            snapshotter: snapshotter.to_owned(),
+            key: key.clone(),
+            parent: chain.to_owned(),
+            ..ViewSnapshotRequest::default()
+        });
+        let answer = client.snapshots().view(request).await;
+        let mounts = answer
+            .map_err(failed("view the image"))?
+            .into_inner()
+            .mounts;
+        Ok(Self {
+            snapshotter: snapshotter.to_owned(),
+            key,
+            mounts,
+        })
+    }
+
+    pub(super) async fn end(self, client: &Client) {
+        remove_view(client, self.snapshotter, self.key).await;
+    }
+}
+
+async fn remove_view(client: &Client, snapshotter: String, key: String) {
+    let request = client.request(RemoveSnapshotRequest { snapshotter, key });
+    if let Err(status) = client.snapshots().remove(request).await {
+        tracing::debug!(%status, "a view of an image was not removed");
+    }
+}
+
+/// Removes the views that a daemon before this one did not live to remove.
+pub(super) async fn remove_views(client: &Client, snapshotter: &str) -> Result<(), Status> {
+    let request = client.request(ListSnapshotsRequest {
+        snapshotter: snapshotter.to_owned(),
+        filters: vec![format!("name~=^{VIEW_PREFIX}")],
+    });
+    let mut found = client.snapshots().list(request).await?.into_inner();
+    let mut left = Vec::new();
+    while let Some(part) = found.message().await? {
+        left.extend(part.info.into_iter().map(|info| info.name));
+    }
+    for key in left.into_iter().filter(|key| key.starts_with(VIEW_PREFIX)) {
+        remove_view(client, snapshotter.to_owned(), key).await;
+    }
+    Ok(())
 }
 
 /// A file of users; empty when there is none.

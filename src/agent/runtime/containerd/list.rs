@@ -18,8 +18,14 @@ impl Inner {
         let request = self.client.request(ListContainersRequest {
             filters: vec![filter],
         });
-        let records = self.client.containers().list(request).await;
-        let records = records.map_err(failed("list the containers"))?;
+        // One at a time: each has its whole specification with it, and only its name is wanted.
+        let fail = || failed("list the containers");
+        let records = self.client.containers().list_stream(request).await;
+        let mut records = records.map_err(fail())?.into_inner();
+        let mut names = Vec::new();
+        while let Some(record) = records.message().await.map_err(fail())? {
+            names.extend(record.container.map(|record| record.id));
+        }
         let request = self.client.request(ListTasksRequest::default());
         let tasks = self.client.tasks().list(request).await;
         let tasks = tasks.map_err(failed("list the tasks"))?.into_inner().tasks;
@@ -27,11 +33,10 @@ impl Inner {
             .into_iter()
             .map(|task| (task.id.clone(), task))
             .collect();
-        let records = records.into_inner().containers;
-        records
+        names
             .into_iter()
             // Not one of ours has another kind of name.
-            .filter_map(|record| Some((record.id.parse().ok()?, tasks.remove(&record.id))))
+            .filter_map(|name| Some((name.parse().ok()?, tasks.remove(&name))))
             .map(|(id, task)| self.found(id, task))
             .collect()
     }

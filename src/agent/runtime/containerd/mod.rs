@@ -6,7 +6,7 @@
 //! and go on.
 //!
 //! ```text
-//! create   directory → container record → snapshot → mark `created`     a record without the mark is a ruin
+//! create   directory, container record → snapshot → mark `created`      a record without the mark is a ruin
 //! start    task → mark `started` → process                              the mark before the process: never twice
 //! wait     process ends → mark `exit` → task deleted
 //! remove   task → snapshot → record → what is ours of the directory     the record last: it leads to the rest
@@ -30,6 +30,7 @@ mod probe;
 mod process;
 mod remove;
 mod rootfs;
+mod shim;
 mod start;
 mod stats;
 mod wait;
@@ -37,7 +38,7 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use containerd_client::services::v1::version_client::VersionClient;
@@ -45,7 +46,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::spec::HostFacts;
 use super::{Found, Runtime, RuntimeError, Started};
-use crate::model::container::Exit;
+use crate::model::container::{Exit, ImageRef};
 use crate::model::{ContainerConfig, ContainerId, NodeId, Timestamp};
 pub use archive::{ArchiveError, PathStat};
 pub use attach::Attached;
@@ -156,8 +157,13 @@ impl Containerd {
             path: mount_point,
             source,
         })?;
+        if let Err(status) = image::remove_views(&client, &settings.snapshotter).await {
+            tracing::warn!(%status, "views of images that were left behind were not removed");
+        }
         let binary = probe::better_runtime(&settings).await;
-        let host = host::facts(&settings.helper, &settings.cgroup_parent);
+        let mut host = host::facts(&settings.helper, &settings.cgroup_parent);
+        host.read_only_below =
+            host.kernel >= (5, 12) && probe::reads_only_below(binary.as_deref()).await;
         Ok(Self {
             inner: Arc::new(Inner {
                 host,
@@ -205,6 +211,24 @@ impl Containerd {
     pub fn config(&self, id: ContainerId) -> Result<Option<ContainerConfig>, RuntimeError> {
         let config = self.inner.folder(id).config();
         config.map_err(disk("read the container's configuration"))
+    }
+
+    /// Does `work`, which blocks, with the content of an image mounted at the path that it is given. Only `work` sees
+    /// it there, and nothing of it is left, however this process ends.
+    pub async fn with_image<T: Send + 'static>(
+        &self,
+        image: &ImageRef,
+        work: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        let (client, snapshotter) = (&self.inner.client, &self.inner.settings.snapshotter);
+        let base = self.inner.base(image).await?;
+        let view = image::View::of(client, snapshotter, &base.chain).await?;
+        let done = rootfs::beside(view.mounts.clone(), self.inner.mount_point(), work).await;
+        view.end(client).await;
+        done.map_err(|error| {
+            let words = format!("mount the image: {error}");
+            client::broken(super::Failure::Retry, words, error)
+        })
     }
 
     /// Removes what is left of a removed container: its logs.

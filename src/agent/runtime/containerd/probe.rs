@@ -1,4 +1,5 @@
-//! Whether crun makes containers on this machine: tried once, with a container that is never started.
+//! Whether crun makes containers on this machine: tried once, with a container that is never started; and what the
+//! chosen program can do.
 //!
 //! crun takes a third less time than runc. It refuses some machines, those with hybrid control groups before all, and
 //! says so only when it is asked to make something.
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -26,6 +28,26 @@ pub(super) async fn better_runtime(settings: &ContainerdSettings) -> Option<Stri
             None
         }
     }
+}
+
+/// Whether the program that makes containers can make a mount read-only with all that is below it: asked of itself,
+/// which those can answer that can do it.
+pub(super) async fn reads_only_below(program: Option<&str>) -> bool {
+    #[derive(Deserialize)]
+    struct Features {
+        #[serde(default, rename = "mountOptions")]
+        mount_options: Vec<String>,
+    }
+    let mut command = Command::new(program.unwrap_or("runc"));
+    command
+        .arg("features")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let Ok(Ok(said)) = timeout(DEADLINE, command.output()).await else {
+        return false;
+    };
+    let features = serde_json::from_slice::<Features>(&said.stdout);
+    features.is_ok_and(|features| features.mount_options.iter().any(|option| option == "rro"))
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {

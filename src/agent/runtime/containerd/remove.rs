@@ -8,16 +8,20 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types::v1::{Process, Status as TaskStatus};
 use nix::libc::SIGKILL;
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::super::{Failure, RuntimeError};
 use super::client::{broken, failed, found};
 use super::process::{Sent, send};
-use super::{Inner, disk};
+use super::{Inner, disk, shim};
 use crate::model::ContainerId;
 
 /// How long a killed process may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a shim that was left behind may take to go.
+const SHIM_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Inner {
     pub(super) async fn signal(&self, id: ContainerId, signal: i32) -> Result<(), RuntimeError> {
@@ -54,20 +58,31 @@ impl Inner {
     }
 
     pub(super) async fn remove(&self, id: ContainerId) -> Result<(), RuntimeError> {
-        if self.record(id).await?.is_none() {
-            let cleared = self.folder(id).clear();
+        let folder = self.folder(id);
+        let name = id.to_string();
+        let mark = folder.started().ok().flatten();
+        let (record, task) = tokio::join!(self.record(id), self.task(id));
+        if record?.is_none() {
+            let cleared = folder.clear();
             return cleared.map_err(disk("remove the container's files"));
         }
-        if let Some(task) = self.task(id).await? {
-            self.end_task(id, &task).await?;
+        match task? {
+            Some(task) => self.end_task(id, &task).await?,
+            // There may be a shim without a task, whose making or whose deletion was cut short. Nobody lists it.
+            None => self.delete_task(id).await?,
+        }
+        if let Some(mark) = mark
+            && let Ok(Ok(())) = timeout(SHIM_DEADLINE, shim::shut_down(&mark.shim, &name)).await
+        {
+            tracing::debug!(container = ?id, "its shim was left behind, and goes now");
         }
         let request = self.client.request(RemoveSnapshotRequest {
             snapshotter: self.settings.snapshotter.clone(),
             key: id.to_string(),
         });
-        let removed = found(self.client.snapshots().remove(request).await);
-        removed.map_err(failed("remove the container's file system"))?;
-        let cleared = self.folder(id).clear();
+        let mut snapshots = self.client.snapshots();
+        let (removed, cleared) = tokio::join!(snapshots.remove(request), async { folder.clear() });
+        found(removed).map_err(failed("remove the container's file system"))?;
         cleared.map_err(disk("remove the container's files"))?;
         let request = self
             .client

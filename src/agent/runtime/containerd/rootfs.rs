@@ -27,13 +27,37 @@ pub(super) async fn inside<T: Send + 'static>(
     root: Root,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
+    on_a_thread(move || confine(&root).and_then(|()| work())).await
+}
+
+/// Does `work` with a snapshot mounted at `target`, which is where only `work` sees it. It is blocking; all else of
+/// the machine is as it is for everybody.
+pub(super) async fn beside<T: Send + 'static>(
+    mounts: Vec<Mount>,
+    target: PathBuf,
+    work: impl FnOnce(&Path) -> T + Send + 'static,
+) -> io::Result<T> {
+    on_a_thread(move || {
+        alone()?;
+        for one in &mounts {
+            mount_snapshot(one, &target)?;
+        }
+        chdir("/")?;
+        Ok(work(&target))
+    })
+    .await
+}
+
+/// On a thread that ends with the work, and takes its mounts with it.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let (tell, told) = oneshot::channel();
     thread::Builder::new()
         .name("rootfs".to_owned())
         .spawn(move || {
-            let result = confine(&root).and_then(|()| work());
             // Whoever asked may have gone.
-            let _ = tell.send(result);
+            let _ = tell.send(work());
         })?;
     match told.await {
         Ok(result) => result,
@@ -45,9 +69,7 @@ pub(super) async fn inside<T: Send + 'static>(
 
 /// Confines this thread to the root, for ever.
 pub(super) fn confine(root: &Root) -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    alone()?;
     let place = match root {
         Root::Process(pid) => PathBuf::from(format!("/proc/{pid}/root")),
         Root::Mounts(mounts, target) => {
@@ -60,6 +82,14 @@ pub(super) fn confine(root: &Root) -> io::Result<()> {
     chdir(&place)?;
     chroot(".")?;
     chdir("/")?;
+    Ok(())
+}
+
+/// Gives this thread mounts, and a directory that it is in, of its own.
+fn alone() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     Ok(())
 }
 

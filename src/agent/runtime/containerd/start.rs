@@ -1,6 +1,7 @@
 //! Beginning a container's process, once.
 
 use std::path::Path;
+use std::time::Duration;
 
 use containerd_client::services::v1::snapshots::MountsRequest;
 use containerd_client::services::v1::{
@@ -9,15 +10,20 @@ use containerd_client::services::v1::{
 use containerd_client::types::v1::{Process, Status as TaskStatus};
 use prost::Message;
 use prost_types::Any;
+use tokio::time::sleep;
 use tonic::Code;
 
 use super::super::{Failure, RuntimeError, Started};
-use super::client::{START_DEADLINE, failed, found, said};
+use super::client::{START_DEADLINE, failed, found, is_unreachable, said};
 use super::create::ShimOptions;
 use super::folder::{self, Folder, StartedMark};
 use super::words::start_failure;
-use super::{Inner, attach, disk};
+use super::{Inner, attach, disk, shim};
 use crate::model::{ContainerConfig, ContainerId};
+
+/// The wait before a task is deleted again, doubled each time, and the longest.
+const DELETE_AGAIN: Duration = Duration::from_millis(20);
+const DELETE_AGAIN_MOST: Duration = Duration::from_secs(1);
 
 impl Inner {
     pub(super) async fn start(&self, id: ContainerId) -> Result<Started, RuntimeError> {
@@ -91,9 +97,12 @@ impl Inner {
             Ok(answer) => Ok(answer.into_inner().pid),
             // By an attempt that did not live to see it.
             Err(status) if status.code() == Code::AlreadyExists => {
-                let task = self.task(config.id).await?;
-                let pid = task.map(|task| task.pid);
-                pid.ok_or_else(|| said(Failure::Retry, "the container's task went away"))
+                if let Some(task) = self.task(config.id).await? {
+                    return Ok(task.pid);
+                }
+                // A shim without a task, for containerd was killed between the two. It makes room for another.
+                self.delete_task(config.id).await?;
+                Err(said(Failure::Retry, "the container's task was half made"))
             }
             Err(status) => Err(start_failure(status)),
         }
@@ -110,6 +119,7 @@ impl Inner {
             pid,
             at: self.now(),
             boot: folder::boot(),
+            shim: shim::address(pid),
         };
         let marked = folder.mark_started(&mark);
         marked.map_err(disk("mark the container as started"))?;
@@ -121,7 +131,10 @@ impl Inner {
             },
         );
         let started = Started { pid, at: mark.at };
-        let Err(status) = self.client.tasks().start(request).await else {
+        let mut tasks = self.client.tasks();
+        let (outcome, synced) = tokio::join!(tasks.start(request), async { folder.sync_started() });
+        let Err(status) = outcome else {
+            synced.map_err(disk("mark the container as started"))?;
             self.changed.notify_waiters();
             return Ok(started);
         };
@@ -137,14 +150,23 @@ impl Inner {
 
     /// Deletes a task that does not run. Good when there is none.
     pub(super) async fn delete_task(&self, id: ContainerId) -> Result<(), RuntimeError> {
-        let request = DeleteTaskRequest {
-            container_id: id.to_string(),
-        };
-        let request = self.client.request_within(START_DEADLINE, request);
-        let deleted = found(self.client.tasks().delete(request).await);
-        deleted
-            .map(drop)
-            .map_err(failed("delete the container's task"))
+        let mut pause = DELETE_AGAIN;
+        loop {
+            let request = DeleteTaskRequest {
+                container_id: id.to_string(),
+            };
+            let request = self.client.request_within(START_DEADLINE, request);
+            let Err(status) = found(self.client.tasks().delete(request).await) else {
+                return Ok(());
+            };
+            // Two that delete it at once, as who waits for it and who removes it: the shim leaves the one that is late
+            // without an answer, and a moment later there is no task.
+            if is_unreachable(&status) || pause > DELETE_AGAIN_MOST {
+                return Err(failed("delete the container's task")(status));
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
     }
 }
 

@@ -89,6 +89,8 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// Swap can be limited.
     pub swap_limit: bool,
+    /// A mount can be made read-only with all that is mounted below it.
+    pub read_only_below: bool,
     /// Our own program, for [`INIT_PATH`].
     pub helper: PathBuf,
 }
@@ -139,6 +141,16 @@ pub enum SpecError {
     /// A way of passing mounts on that there is not.
     #[error("invalid mount config for type \"bind\": invalid propagation mode: {0}")]
     Propagation(String),
+    /// Read-only below is wanted and this machine cannot do it.
+    #[error(
+        "invalid mount config for type \"bind\": recursive read-only mounts need Linux 5.12 and runc 1.1"
+    )]
+    ReadOnlyBelow,
+    /// Read-only below is wanted for a mount that is to follow the machine's.
+    #[error(
+        "invalid mount config for type \"bind\": ReadOnlyForceRecursive requires Propagation \"rprivate\""
+    )]
+    ReadOnlyPropagation,
     /// A limit of processes that there is not.
     #[error("invalid ulimit type: {0}")]
     UnknownUlimit(String),

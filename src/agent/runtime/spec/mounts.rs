@@ -8,7 +8,7 @@ use oci_spec::runtime::Mount;
 
 use super::{HostFacts, INIT_PATH, Place, SpecError};
 use crate::model::ContainerConfig;
-use crate::model::container::{Mount as Wanted, MountSource, NetworkMode, Sharing};
+use crate::model::container::{Mount as Wanted, MountSource, NetworkMode, ReadOnlyDepth, Sharing};
 
 /// Docker's, for containers that do not say how much shared memory they want, bytes.
 const SHM_SIZE: u64 = 64 << 20;
@@ -29,7 +29,7 @@ pub(super) fn mounts(
             let target = wanted.target.display().to_string();
             return Err(SpecError::RelativeTarget(target));
         }
-        asked.push(one(wanted)?);
+        asked.push(one(wanted, host)?);
     }
     let free = |mount: &Mount| {
         let mut targets = config.mounts.iter().map(|wanted| &wanted.target);
@@ -154,13 +154,14 @@ fn files(config: &ContainerConfig, place: &Place) -> Vec<Mount> {
     .collect()
 }
 
-fn one(wanted: &Wanted) -> Result<Mount, SpecError> {
+fn one(wanted: &Wanted, host: &HostFacts) -> Result<Mount, SpecError> {
     let target = wanted.target.to_string_lossy();
     match &wanted.source {
         MountSource::Bind {
             path,
             propagation,
             non_recursive,
+            depth,
         } => {
             let propagation = match &**propagation {
                 "" => "rprivate",
@@ -171,6 +172,7 @@ fn one(wanted: &Wanted) -> Result<Mount, SpecError> {
             let mut options = vec![kind, propagation];
             if wanted.read_only {
                 options.push("ro");
+                options.extend(below(*depth, propagation, host)?);
             }
             Ok(mount(&target, "bind", path, &options))
         }
@@ -180,6 +182,22 @@ fn one(wanted: &Wanted) -> Result<Mount, SpecError> {
             mode,
             options,
         } => Ok(tmpfs(&target, wanted.read_only, *size, *mode, options)),
+    }
+}
+
+/// What makes a read-only bind read-only below as well.
+fn below(
+    depth: ReadOnlyDepth,
+    propagation: &str,
+    host: &HostFacts,
+) -> Result<Option<&'static str>, SpecError> {
+    match depth {
+        ReadOnlyDepth::Mount => Ok(None),
+        ReadOnlyDepth::Possible => Ok(host.read_only_below.then_some("rro")),
+        // What is mounted there later would not be read-only.
+        ReadOnlyDepth::Whole if propagation != "rprivate" => Err(SpecError::ReadOnlyPropagation),
+        ReadOnlyDepth::Whole if !host.read_only_below => Err(SpecError::ReadOnlyBelow),
+        ReadOnlyDepth::Whole => Ok(Some("rro")),
     }
 }
 

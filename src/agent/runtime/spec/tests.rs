@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::container::{
-    DnsConfig, ImageRef, LogConfig, Mount, MountSource, ProcessConfig, Seccomp, Security,
+    DnsConfig, ImageRef, LogConfig, Mount, MountSource, ProcessConfig, ReadOnlyDepth, Seccomp,
+    Security,
 };
 use crate::model::image::Digest;
 use crate::model::limits::{ResourceLimits, Ulimit};
@@ -58,6 +59,7 @@ fn host() -> HostFacts {
         seccomp: true,
         apparmor: false,
         swap_limit: true,
+        read_only_below: true,
         helper: "/usr/bin/skein".into(),
     }
 }
@@ -286,6 +288,46 @@ fn a_privileged_container_is_open() {
 }
 
 #[test]
+fn a_read_only_bind_is_read_only_as_deep_as_asked_and_as_can_be() {
+    let options = |depth, able, propagation: &str| {
+        let mut config = config();
+        config.mounts = vec![Mount {
+            target: "/a".into(),
+            read_only: true,
+            source: MountSource::Bind {
+                path: "/host".into(),
+                propagation: propagation.into(),
+                non_recursive: false,
+                depth,
+            },
+        }];
+        let host = HostFacts {
+            read_only_below: able,
+            ..host()
+        };
+        let spec = oci_spec(&config, &host, &Place::default());
+        spec.map(|spec| {
+            mount_at(&serde_json::to_value(spec).unwrap(), "/a").unwrap()["options"].clone()
+        })
+        .map_err(|error| error.to_string())
+    };
+    use ReadOnlyDepth::{Mount as Alone, Possible, Whole};
+    let plain = json!(["rbind", "rprivate", "ro"]);
+    let deep = json!(["rbind", "rprivate", "ro", "rro"]);
+    assert_eq!(options(Alone, true, "").unwrap(), plain);
+    assert_eq!(options(Possible, false, "").unwrap(), plain);
+    assert_eq!(options(Possible, true, "").unwrap(), deep);
+    assert_eq!(options(Whole, true, "").unwrap(), deep);
+    let refused = options(Whole, false, "").unwrap_err();
+    assert!(
+        refused.contains("recursive read-only mounts need"),
+        "{refused}"
+    );
+    let refused = options(Whole, true, "rslave").unwrap_err();
+    assert!(refused.contains("requires Propagation"), "{refused}");
+}
+
+#[test]
 fn mounts_are_ordered_and_replace_what_is_usual() {
     let mount = |target: &str, source| Mount {
         target: target.into(),
@@ -296,6 +338,7 @@ fn mounts_are_ordered_and_replace_what_is_usual() {
         path: "/host".into(),
         propagation: propagation.into(),
         non_recursive: false,
+        depth: Default::default(),
     };
     let spec = with(|config| {
         config.mounts = vec![
@@ -322,7 +365,7 @@ fn mounts_are_ordered_and_replace_what_is_usual() {
     assert_eq!(mount_at(&spec, "/etc/hosts").unwrap()["source"], "/host");
     assert_eq!(
         mount_at(&spec, "/a").unwrap()["options"],
-        json!(["rbind", "rshared", "ro"])
+        json!(["rbind", "rshared", "ro", "rro"])
     );
     let places: Vec<&str> = spec["mounts"]
         .as_array()

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::PlanError;
-use crate::model::container::{ImageRef, Mount, MountSource};
+use crate::model::container::{ImageRef, Mount, MountSource, ReadOnlyDepth};
 use crate::model::task_spec::template::{TemplateContext, TemplateError, expand};
 use crate::model::task_spec::{ContainerSpec, MountKind, MountSpec};
 use crate::model::{ContainerId, ImageConfig};
@@ -53,6 +53,9 @@ pub(super) fn of(
     let mut targets = BTreeSet::new();
     for mount in &spec.mounts {
         let (mount, volume, make) = one(mount, id, all.len(), context)?;
+        if mount.target.parent().is_none() {
+            return Err(PlanError::Root);
+        }
         if !targets.insert(mount.target.clone()) {
             return Err(PlanError::Duplicate(mount.target.display().to_string()));
         }
@@ -118,6 +121,14 @@ fn one(
                 path: absolute("bind", &source)?,
                 propagation: options.propagation,
                 non_recursive: options.non_recursive,
+                depth: match (
+                    options.read_only_force_recursive,
+                    options.read_only_non_recursive,
+                ) {
+                    (true, _) => ReadOnlyDepth::Whole,
+                    (false, true) => ReadOnlyDepth::Mount,
+                    (false, false) => ReadOnlyDepth::Possible,
+                },
             };
             let mount = mount(absolute("bind", &target)?, bind);
             Ok((mount, None, options.create_mountpoint))

@@ -201,6 +201,7 @@ fn mounts_are_sorted_from_outside_in_and_the_images_volumes_come_along() {
             path: "/src".into(),
             propagation: "rslave".into(),
             non_recursive: false,
+            depth: Default::default(),
         },
     };
     assert_eq!(mounts[2], bind);
@@ -319,18 +320,23 @@ fn signals_are_known_by_all_their_names() {
 
 #[test]
 fn the_log_driver_is_the_specs_then_the_clusters_then_the_nodes() {
-    let driver = |name: &str| {
+    let driver = |name: &str, option: &str| {
         Some(Driver {
             name: name.into(),
-            options: BTreeMap::from([("k".into(), "v".into())]),
+            options: BTreeMap::from([(option.into(), "1m".into())]),
         })
     };
     let mut assigned = assigned(json!({}));
-    assigned.log_driver = driver("journald");
+    assigned.log_driver = driver("journald", "tag");
     let log = |assigned: &Assigned| plan_of(assigned, &image()).unwrap().container.log.driver;
     assert_eq!(log(&assigned), "journald");
-    assigned.spec.log_driver = driver("local");
+    assigned.spec.log_driver = driver("local", "max-size");
     assert_eq!(log(&assigned), "local");
-    assigned.spec.log_driver = driver("");
+    assigned.spec.log_driver = driver("", "max-size");
     assert_eq!(log(&assigned), "json-file");
+    for wrong in [driver("nowhere", "max-size"), driver("json-file", "k")] {
+        assigned.spec.log_driver = wrong;
+        let refused = plan_of(&assigned, &image()).unwrap_err();
+        assert!(matches!(refused, PlanError::Log(_)), "{refused}");
+    }
 }
