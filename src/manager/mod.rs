@@ -6,8 +6,12 @@
 
 pub mod admission;
 pub mod draft;
+pub mod enforcer;
 pub mod lead;
 pub mod nodes;
+pub mod orchestrator;
+pub mod reaper;
+pub mod restart;
 pub mod rotation;
 pub mod sessions;
 pub mod settings;
