@@ -9,6 +9,7 @@ pub mod draft;
 pub mod lead;
 pub mod nodes;
 pub mod rotation;
+pub mod scheduler;
 pub mod sessions;
 pub mod settings;
 pub mod status;
