@@ -103,6 +103,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The tasks that are not as the pass found them, removed ones included.
+    pub fn changed_tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.tasks.keys().copied()
+    }
+
     /// A service's tasks, as they are by now, by ID.
     pub fn tasks_of(&self, service: ServiceId) -> Vec<Arc<Task>> {
         let before = self.view.state.work.tasks_of(service);

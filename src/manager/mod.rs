@@ -13,6 +13,7 @@ pub mod orchestrator;
 pub mod reaper;
 pub mod restart;
 pub mod rotation;
+pub mod scheduler;
 pub mod sessions;
 pub mod settings;
 pub mod status;
