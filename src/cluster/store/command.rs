@@ -106,6 +106,10 @@ type Object<'a, T> = Json<Cow<'a, T>>;
 
 /// [`Change`] with its objects as JSON. Kinds are only ever added at the end.
 #[derive(Serialize, Deserialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most are services and tasks, and each lives for a moment"
+)]
 enum ChangeRecord<'a> {
     PutCluster(Expect, Object<'a, Cluster>),
     PutNode(Expect, Object<'a, Node>),

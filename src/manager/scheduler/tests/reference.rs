@@ -67,7 +67,7 @@ impl Naive {
         match ask {
             Ask::Nothing | Ask::Disks => true,
             Ask::Processors => self.cpus.get(&node).copied().unwrap_or(0) + 2 <= 4,
-            Ask::Label => node % 3 == 0,
+            Ask::Label => node.is_multiple_of(3),
             Ask::Few => self.rank(node, service).0 < 2,
             Ask::Port => !self.ports.contains_key(&node),
         }
