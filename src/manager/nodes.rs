@@ -25,8 +25,16 @@ pub fn update(
         spec,
         ..Node::clone(current)
     };
-    // Judged by what the client read, which the cluster may be about to change.
-    match (current.shown_role(), role) {
+    let votes = if quorum.voters.contains(&id) {
+        Role::Manager
+    } else {
+        Role::Worker
+    };
+    if current.pinned.is_none() && current.role != votes && role != votes {
+        // The cluster moves its vote at this moment: what the client read as its role may be no wish.
+        return Err(AdminError::OutOfSequence);
+    }
+    match (current.pinned.unwrap_or(votes), role) {
         (Role::Worker, Role::Manager) => {
             next.pinned = Some(Role::Manager);
             next.standing = Standing::Eligible;
@@ -126,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn while_the_cluster_moves_a_vote_what_was_read_tells_a_wish() {
-        for (role, other) in [(Role::Worker, Role::Manager), (Role::Manager, Role::Worker)] {
-            let votes = role == Role::Worker;
-            let same = updated(node(role, Standing::Eligible), votes, role).unwrap();
-            assert_eq!(same.pinned, None);
-            let wish = updated(node(role, Standing::Eligible), votes, other).unwrap();
-            assert_eq!(wish.pinned, Some(other));
+    fn while_the_cluster_moves_a_vote_nobody_can_tell_what_is_a_wish() {
+        for (read, now) in [(Role::Worker, Role::Manager), (Role::Manager, Role::Worker)] {
+            let votes = now == Role::Manager;
+            let wish_or_not = updated(node(read, Standing::Eligible), votes, read);
+            assert_eq!(wish_or_not, Err(AdminError::OutOfSequence));
+            let moved = updated(node(read, Standing::Eligible), votes, now).unwrap();
+            assert_eq!(moved.pinned, None);
         }
     }
 

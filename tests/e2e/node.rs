@@ -112,12 +112,13 @@ fn a_stale_version_is_out_of_sequence() {
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
 }
 
-/// Demotes a host. The leader writes roles down as they become true, and may do so between docker's read and its write.
+/// Promotes or demotes a host. The leader writes roles down as they become true, and may do so between docker's read
+/// and its write.
 #[track_caller]
-fn demote(bed: &Bed, host: usize) {
+fn change_role(bed: &Bed, verb: &str, host: usize) {
     let name = format!("node{host}");
-    eventually(secs(10), "docker demotes it", || {
-        bed.docker(1, &["node", "demote", &name]).result()
+    eventually(secs(10), "docker changes its role", || {
+        bed.docker(1, &["node", verb, &name]).result()
     });
 }
 
@@ -134,8 +135,7 @@ fn roles_follow_promote_and_demote() {
     let Some(bed) = Bed::up(3) else { return };
     bed.until_managers(1, &[1, 2, 3]);
     let asked = if bed.leader(&[1]) == 3 { 2 } else { 3 };
-    let name = format!("node{asked}");
-    demote(&bed, asked);
+    change_role(&bed, "demote", asked);
     assert_eq!(role(&bed, asked), "worker");
     eventually(secs(20), "the demoted node manages nothing", || {
         let nodes = bed.nodes(1)?;
@@ -146,7 +146,7 @@ fn roles_follow_promote_and_demote() {
             .then_some(())
             .ok_or_else(|| "it is a manager".into())
     });
-    bed.docker(1, &["node", "promote", &name]).ok();
+    change_role(&bed, "promote", asked);
     bed.until_managers(1, &[1, 2, 3]);
     assert_eq!(role(&bed, asked), "manager");
     bed.leader(&[1, 2, 3]);

@@ -160,15 +160,18 @@ pub(super) async fn observe(inner: Arc<Inner>, running: Running) {
             () = due => {}
         }
     }
+    show_nobody(&inner);
+}
+
+/// What an instance that has ended knows: nothing any more.
+fn show_nobody(inner: &Inner) {
     let term = inner.leadership.borrow().term;
-    show(
-        &inner.leadership,
-        Leadership {
-            term,
-            leader: None,
-            me: false,
-        },
-    );
+    let nobody = Leadership {
+        term,
+        leader: None,
+        me: false,
+    };
+    show(&inner.leadership, nobody);
 }
 
 fn show<T: PartialEq>(sender: &tokio::sync::watch::Sender<T>, value: T) {
