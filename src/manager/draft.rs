@@ -7,16 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
 use crate::cluster::store::State;
 use crate::model::{
-    Change, Expect, NodeId, NodeStatus, Proposal, Service, ServiceId, Task, TaskId, TaskState,
-    TaskStatus, Template, Timestamp,
+    Change, Expect, NodeId, NodeStatus, Observed, Proposal, Service, ServiceId, Task, TaskId,
+    TaskState, TaskStatus, Template, Timestamp,
 };
-
-/// What nodes have said of their tasks in this term: what is not durable, or not yet.
-pub type Observed = OrdMap<TaskId, TaskStatus>;
 
 /// What is seen of each node.
 pub type Nodes = Arc<BTreeMap<NodeId, NodeStatus>>;
@@ -221,6 +216,7 @@ impl<'a> Draft<'a> {
                 task: found.spec.task_template.clone(),
                 endpoint: found.spec.endpoint_spec.clone(),
                 log_driver: cluster.and_then(|cluster| cluster.spec.default_log_driver()),
+                registry_auth: found.registry_auth.clone(),
             };
             self.templates
                 .insert((service, version), Box::new(template));

@@ -20,7 +20,7 @@ pub mod status;
 pub mod term;
 pub mod voters;
 
-use crate::model::{NodeId, Rejection};
+use crate::model::{NodeId, Rejection, ServiceId};
 
 /// Why the leader refuses a request. The words reach the user; tools match on some of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,9 @@ pub enum AdminError {
     /// No such node.
     #[error("node {0} not found")]
     NoSuchNode(NodeId),
+    /// No such service.
+    #[error("service {0} not found")]
+    NoSuchService(ServiceId),
     /// The object has changed since the client read it.
     #[error("update out of sequence")]
     OutOfSequence,

@@ -48,7 +48,7 @@ pub use node::{
     Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform, Resources,
     Role, Standing,
 };
-pub use service::{Service, Template};
+pub use service::{AuthFrom, Observed, Service, ServiceUpdate, Template};
 pub use service_spec::ServiceSpec;
 pub use task::record::Task;
 pub use task::{Slot, TaskState, TaskStatus};

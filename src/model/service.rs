@@ -5,11 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::cluster::Secret;
 use super::service_spec::{EndpointSpec, ServiceSpec};
 use super::task_spec::{Driver, TaskSpec};
-use super::{Meta, ServiceId, Timestamp};
+use super::{Meta, ServiceId, TaskId, TaskStatus, Timestamp};
+
+/// What nodes have said of their tasks in a leader's term: what is not durable, or not yet.
+pub type Observed = OrdMap<TaskId, TaskStatus>;
 
 /// A service, as it is kept in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +27,9 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Rises with each change of `spec` by a user or a rollback; tasks name the one they were made of.
     pub spec_version: u64,
+    /// For the registry, as in `X-Registry-Auth`; never shown.
+    #[serde(default)]
+    pub registry_auth: Secret,
     /// What it was before, for a rollback.
     #[serde(default)]
     pub previous: Option<Box<Previous>>,
@@ -43,6 +51,32 @@ pub struct Previous {
     pub spec: ServiceSpec,
     /// Its version then.
     pub spec_version: u64,
+    /// For the registry, then.
+    #[serde(default)]
+    pub registry_auth: Secret,
+}
+
+/// What a service is to become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceUpdate {
+    /// What its user wants now.
+    pub spec: ServiceSpec,
+    /// Go back to what it was before; `spec` is ignored.
+    pub rollback: bool,
+    /// What the registry is told.
+    pub registry_auth: AuthFrom,
+}
+
+/// Where a changed service's credentials for the registry come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuthFrom {
+    /// They come with the request.
+    Given(Secret),
+    /// They stay.
+    #[default]
+    Spec,
+    /// They are those from before its last change.
+    PreviousSpec,
 }
 
 /// How far a change of a service is.
@@ -117,4 +151,7 @@ pub struct Template {
     /// Where their output goes when `task` does not say: the cluster's default then.
     #[serde(default)]
     pub log_driver: Option<Driver>,
+    /// For the registry; never shown.
+    #[serde(default)]
+    pub registry_auth: Secret,
 }

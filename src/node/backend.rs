@@ -257,7 +257,9 @@ fn admin_refusal(error: AdminError) -> Refusal {
     match error {
         AdminError::Invalid(words) => Refusal::invalid(words),
         AdminError::Conflict(words) => Refusal::conflict(words),
-        AdminError::NoSuchNode(_) => Refusal::not_found(error.to_string()),
+        AdminError::NoSuchNode(_) | AdminError::NoSuchService(_) => {
+            Refusal::not_found(error.to_string())
+        }
         AdminError::OutOfSequence => Refusal::out_of_sequence(),
         AdminError::NoLeader => Refusal::no_leader(),
         AdminError::Unconfirmed => Refusal::new(RefusalClass::Unconfirmed, error.to_string()),

@@ -62,6 +62,7 @@ impl From<AdminError> for Failure {
             AdminError::Invalid(_)
             | AdminError::Conflict(_)
             | AdminError::NoSuchNode(_)
+            | AdminError::NoSuchService(_)
             | AdminError::OutOfSequence
             | AdminError::NoLeader => Self::Refused(error.to_string()),
             AdminError::Unconfirmed | AdminError::Internal(_) => Self::Unknown(error.to_string()),

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::store::State;
-use crate::manager::draft::{Draft, Nodes, Observed, View};
+use crate::manager::draft::{Draft, Nodes, View};
 use crate::manager::orchestrator::{Fits, orchestrate};
 use crate::manager::{reaper, restart};
 use crate::model::service::JobStatus;
 use crate::model::{
-    Availability, Change, Expect, Node, NodeId, NodeState, NodeStatus, Proposal, Service,
+    Availability, Change, Expect, Node, NodeId, NodeState, NodeStatus, Observed, Proposal, Service,
     ServiceId, Slot, Task, TaskId, TaskState, TaskStatus, Timestamp,
 };
 
