@@ -171,6 +171,9 @@ async fn listen(
     orders: &watch::Sender<Orders>,
     runner: &watch::Receiver<Option<Runner>>,
 ) -> Result<(), MessageError> {
+    // The beginning of a complete set that is not all here yet.
+    let mut more = Vec::new();
+    let mut complete = false;
     while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
         match message {
             Downward::Membership {
@@ -196,7 +199,17 @@ async fn listen(
                     expelled: false,
                 });
             }
-            Downward::Assignments(assignments) => {
+            Downward::More(tasks) => more.extend(tasks),
+            Downward::Assignments(mut assignments) => {
+                assignments.tasks.splice(0..0, more.drain(..));
+                complete |= assignments.complete;
+                if !complete {
+                    // What came in between is not known. All of it is said again in the next session.
+                    warn!(
+                        "assignments refused: they add to a set that was not said in this session"
+                    );
+                    return Ok(());
+                }
                 let Some(runner) = runner.borrow().clone() else {
                     warn!("this node runs no tasks yet; assignments refused");
                     continue;

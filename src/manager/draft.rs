@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::cluster::store::State;
 use crate::model::{
-    Change, Expect, NodeId, NodeStatus, Observed, Proposal, Service, ServiceId, Task, TaskId,
+    Change, Expect, NodeId, NodeStatus, Observed, Proposal, Service, ServiceId, Slot, Task, TaskId,
     TaskState, TaskStatus, Template, Timestamp,
 };
 
@@ -226,16 +226,22 @@ impl<'a> Draft<'a> {
     /// All that has changed, guarded; `None` when nothing has. Templates come before the tasks that name them, and
     /// tasks go before their services.
     pub fn proposal(self) -> Option<Proposal> {
+        self.proposals(usize::MAX).pop()
+    }
+
+    /// As [`Self::proposal`], in parts of about `most` tasks each, to be proposed in this order. What concerns one slot
+    /// is in one part, so that whoever finds only some of them applied finds no slot half changed.
+    pub fn proposals(self, most: usize) -> Vec<Proposal> {
+        let mut parts = Parts::new(self.view.now, most);
         let work = &self.view.state.work;
         let guard = |version: Option<u64>| version.map_or(Expect::Absent, Expect::Version);
-        let mut changes = Vec::new();
         let mut removals = Vec::new();
         for (id, service) in self.services {
             let before = work.services.get(&id).map(|old| old.meta.version);
             match (service, before) {
                 (Some(service), before) => {
                     let service = Box::new(Arc::unwrap_or_clone(service));
-                    changes.push(Change::PutService(guard(before), service));
+                    parts.add(SPEC_WEIGHT, [Change::PutService(guard(before), service)]);
                 }
                 (None, Some(version)) => {
                     removals.push(Change::RemoveService(Expect::Version(version), id));
@@ -244,23 +250,72 @@ impl<'a> Draft<'a> {
             }
         }
         for ((service, version), template) in self.templates {
-            changes.push(Change::PutTemplate(service, version, template));
+            parts.add(
+                SPEC_WEIGHT,
+                [Change::PutTemplate(service, version, template)],
+            );
         }
+        let mut slots: BTreeMap<(ServiceId, Slot), Vec<Change>> = BTreeMap::new();
         for (id, task) in self.tasks {
-            let before = work.tasks.get(&id).map(|old| old.meta.version);
-            match (task, before) {
-                (Some(task), before) => {
+            let before = work.tasks.get(&id);
+            let version = before.map(|old| old.meta.version);
+            let (key, change) = match (task, before) {
+                (Some(task), _) => {
                     let task = Box::new(Arc::unwrap_or_clone(task));
-                    changes.push(Change::PutTask(guard(before), task));
+                    let key = (task.service, task.slot);
+                    (key, Change::PutTask(guard(version), task))
                 }
-                (None, Some(version)) => {
-                    changes.push(Change::RemoveTask(Expect::Version(version), id));
+                (None, Some(old)) => {
+                    let expect = Expect::Version(old.meta.version);
+                    ((old.service, old.slot), Change::RemoveTask(expect, id))
                 }
-                (None, None) => {}
-            }
+                (None, None) => continue,
+            };
+            slots.entry(key).or_default().push(change);
         }
-        changes.extend(removals);
-        let at = self.view.now;
-        (!changes.is_empty()).then_some(Proposal { at, changes })
+        for changes in slots.into_values() {
+            parts.add(changes.len(), changes);
+        }
+        for removal in removals {
+            parts.add(1, [removal]);
+        }
+        parts.all
+    }
+}
+
+/// A spec is so many times as long as a task, at most and about.
+const SPEC_WEIGHT: usize = 128;
+
+/// Proposals that are being filled.
+struct Parts {
+    at: Timestamp,
+    most: usize,
+    weight: usize,
+    all: Vec<Proposal>,
+}
+
+impl Parts {
+    fn new(at: Timestamp, most: usize) -> Self {
+        Self {
+            at,
+            most,
+            weight: 0,
+            all: Vec::new(),
+        }
+    }
+
+    /// Adds changes that belong together.
+    fn add(&mut self, weight: usize, changes: impl IntoIterator<Item = Change>) {
+        if self.all.is_empty() || self.weight.saturating_add(weight) > self.most {
+            self.weight = 0;
+            self.all.push(Proposal {
+                at: self.at,
+                changes: Vec::new(),
+            });
+        }
+        self.weight = self.weight.saturating_add(weight);
+        if let Some(last) = self.all.last_mut() {
+            last.changes.extend(changes);
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! Rejects tasks of a node that may no longer run there, and gives up those of a node that is gone for good.
+//! Ends tasks of a node that may no longer run there, and gives up those of a node that is gone for good.
 //!
 //! The leader's loop calls [`enforce`] when a node or a service has changed, and [`orphan`] for nodes that are down or
-//! removed. Neither replaces anything: the restart policy does, which sees a task that has ended.
+//! removed. What its node has not been told of is rejected; what it may have begun it is to shut down, since nobody but
+//! its agent may say that a task has ended whose container can still run. Neither replaces anything: the orchestrator
+//! and the restart policy do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,13 @@ use crate::model::{Availability, Node, NodeId, Task, TaskId, TaskState, TaskStat
 /// How long a node may be down until its tasks are given up.
 pub const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 
-/// Rejects tasks of a node that may no longer run there: its constraints do not hold any more, or the node has become
+/// What a task is told that may not stay where it is.
+const MESSAGE: &str = "task rejected by constraint enforcer";
+
+/// Why.
+const WHY: &str = "assigned node no longer meets constraints";
+
+/// Ends tasks of a node that may no longer run there: its constraints do not hold any more, or the node has become
 /// smaller than what its tasks have reserved. What is paused or drained is left as it is.
 pub fn enforce(draft: &mut Draft<'_>, node: NodeId, fits: Fits<'_>) {
     let Some(node) = draft.view.state.nodes.get(&node).cloned() else {
@@ -91,17 +99,25 @@ fn has_room(node: &Node, needs: &Reservation, (cpus, memory): (i64, i64)) -> boo
         && (needs.memory_bytes <= 0 || memory <= has.memory_bytes)
 }
 
-fn reject(draft: &mut Draft<'_>, task: TaskId) {
-    end(
-        draft,
-        task,
-        TaskState::Rejected,
-        "task rejected by constraint enforcer",
-        "assigned node no longer meets constraints",
-    );
+/// Whether a status says why its task was to end, which the agent that ends it does not know.
+pub(super) fn explains(status: &TaskStatus) -> bool {
+    status.message == MESSAGE
 }
 
-/// Writes down that a task has come to this end.
+fn reject(draft: &mut Draft<'_>, task: TaskId) {
+    let Some(state) = draft.task(task).map(|task| draft.state_of(&task)) else {
+        return;
+    };
+    match state < TaskState::Assigned {
+        true => end(draft, task, TaskState::Rejected, MESSAGE, WHY),
+        false => {
+            end(draft, task, state, MESSAGE, WHY);
+            draft.want(task, TaskState::Shutdown);
+        }
+    }
+}
+
+/// Writes down that a task has come so far, and why it ends.
 fn end(draft: &mut Draft<'_>, task: TaskId, state: TaskState, message: &str, err: &str) {
     let at = draft.now();
     let seen = draft.task(task).map(|task| draft.status(&task));

@@ -5,20 +5,26 @@
 //! Nothing here outlives a term, and nothing here acts without a committed entry.
 
 pub mod admission;
+pub mod dirt;
+pub mod dispatch;
 pub mod draft;
 pub mod enforcer;
 pub mod lead;
 pub mod nodes;
 pub mod orchestrator;
+pub mod pass;
+pub mod picture;
 pub mod reaper;
 pub mod restart;
 pub mod rotation;
 pub mod scheduler;
+pub mod services;
 pub mod sessions;
 pub mod settings;
 pub mod status;
 pub mod term;
 pub mod voters;
+pub mod work;
 
 use crate::model::{NodeId, Rejection, ServiceId};
 
@@ -31,6 +37,9 @@ pub enum AdminError {
     /// It contradicts what is.
     #[error("{0}")]
     Conflict(String),
+    /// It is nothing that can be done at all, though the words for it exist.
+    #[error("{0}")]
+    Unsupported(String),
     /// No such node.
     #[error("node {0} not found")]
     NoSuchNode(NodeId),

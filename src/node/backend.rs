@@ -257,6 +257,7 @@ fn admin_refusal(error: AdminError) -> Refusal {
     match error {
         AdminError::Invalid(words) => Refusal::invalid(words),
         AdminError::Conflict(words) => Refusal::conflict(words),
+        AdminError::Unsupported(words) => Refusal::new(RefusalClass::NotImplemented, words),
         AdminError::NoSuchNode(_) | AdminError::NoSuchService(_) => {
             Refusal::not_found(error.to_string())
         }

@@ -61,6 +61,7 @@ impl From<AdminError> for Failure {
         match error {
             AdminError::Invalid(_)
             | AdminError::Conflict(_)
+            | AdminError::Unsupported(_)
             | AdminError::NoSuchNode(_)
             | AdminError::NoSuchService(_)
             | AdminError::OutOfSequence

@@ -133,93 +133,124 @@ impl State {
         events: &mut Vec<StateEvent>,
     ) -> Result<(), Rejection> {
         let changed = match change {
-            Change::PutCluster(expect, mut cluster) => {
-                let old = self.cluster.clone();
-                cluster.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
-                let new = Arc::new(*cluster);
-                self.cluster = Some(new.clone());
-                Changed::Cluster { old, new }
-            }
-            Change::PutNode(expect, mut node) => {
-                if self.removed.contains_key(&node.id) {
-                    return Err(Rejection::Removed(node.id));
-                }
-                let id = node.id;
-                let old = self.nodes.get(&id).cloned();
-                node.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
-                let new = Arc::new(*node);
-                self.nodes.insert(id, new.clone());
-                Changed::Node {
-                    id,
-                    old,
-                    new: Some(new),
-                }
-            }
-            Change::RemoveNode(expect, id) => {
-                let old = self.nodes.get(&id).cloned().ok_or(Rejection::NotFound)?;
-                self.stamp(expect, Some(old.meta), at)?;
-                self.nodes.remove(&id);
-                self.removed.insert(id, at);
-                Changed::Node {
-                    id,
-                    old: Some(old),
-                    new: None,
-                }
-            }
-            Change::PutService(expect, mut service) => {
-                self.work.may_be_called(&service.spec.name, service.id)?;
-                let old = self.work.services.get(&service.id).cloned();
-                service.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
-                let new = self.work.put_service(*service);
-                Changed::Service {
-                    id: new.id,
-                    old,
-                    new: Some(new),
-                }
-            }
-            Change::RemoveService(expect, id) => {
-                let old = self.work.services.get(&id).cloned();
-                let old = old.ok_or(Rejection::NotFound)?;
-                self.stamp(expect, Some(old.meta), at)?;
-                self.work.remove_service(id);
-                Changed::Service {
-                    id,
-                    old: Some(old),
-                    new: None,
-                }
-            }
+            Change::PutCluster(expect, cluster) => self.put_cluster(expect, *cluster, at)?,
+            Change::PutNode(expect, node) => self.put_node(expect, *node, at)?,
+            Change::RemoveNode(expect, id) => self.remove_node(expect, id, at)?,
+            Change::PutService(expect, service) => self.put_service(expect, *service, at)?,
+            Change::RemoveService(expect, id) => self.remove_service(expect, id, at)?,
             Change::PutTemplate(service, version, template) => {
                 self.work.keep_template(service, version, template);
                 return Ok(());
             }
-            Change::PutTask(expect, mut task) => {
-                let old = self.work.tasks.get(&task.id).cloned();
-                self.work.may_follow(old.as_deref(), &task)?;
-                task.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
-                let new = self.work.put_task(*task);
-                Changed::Task {
-                    id: new.id,
-                    old,
-                    new: Some(new),
-                }
-            }
-            Change::RemoveTask(expect, id) => {
-                let old = self.work.tasks.get(&id).cloned();
-                let old = old.ok_or(Rejection::NotFound)?;
-                self.stamp(expect, Some(old.meta), at)?;
-                self.work.remove_task(id);
-                Changed::Task {
-                    id,
-                    old: Some(old),
-                    new: None,
-                }
-            }
+            Change::PutTask(expect, task) => self.put_task(expect, *task, at)?,
+            Change::RemoveTask(expect, id) => self.remove_task(expect, id, at)?,
         };
         events.push(StateEvent {
             version: self.version,
             changed,
         });
         Ok(())
+    }
+
+    fn put_cluster(
+        &mut self,
+        expect: Expect,
+        mut cluster: Cluster,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.cluster.clone();
+        cluster.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Arc::new(cluster);
+        self.cluster = Some(new.clone());
+        Ok(Changed::Cluster { old, new })
+    }
+
+    fn put_node(
+        &mut self,
+        expect: Expect,
+        mut node: Node,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let id = node.id;
+        if self.removed.contains_key(&id) {
+            return Err(Rejection::Removed(id));
+        }
+        let old = self.nodes.get(&id).cloned();
+        node.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Arc::new(node);
+        self.nodes.insert(id, new.clone());
+        let new = Some(new);
+        Ok(Changed::Node { id, old, new })
+    }
+
+    fn remove_node(
+        &mut self,
+        expect: Expect,
+        id: NodeId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.nodes.get(&id).cloned().ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.nodes.remove(&id);
+        self.removed.insert(id, at);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Node { id, old, new })
+    }
+
+    fn put_service(
+        &mut self,
+        expect: Expect,
+        mut service: Service,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        self.work.may_be_called(&service)?;
+        let id = service.id;
+        let old = self.work.services.get(&id).cloned();
+        service.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Some(self.work.put_service(service));
+        Ok(Changed::Service { id, old, new })
+    }
+
+    fn remove_service(
+        &mut self,
+        expect: Expect,
+        id: ServiceId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.work.services.get(&id).cloned();
+        let old = old.ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.work.remove_service(id);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Service { id, old, new })
+    }
+
+    fn put_task(
+        &mut self,
+        expect: Expect,
+        mut task: Task,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let id = task.id;
+        let old = self.work.tasks.get(&id).cloned();
+        self.work.may_follow(old.as_deref(), &task)?;
+        task.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Some(self.work.put_task(task));
+        Ok(Changed::Task { id, old, new })
+    }
+
+    fn remove_task(
+        &mut self,
+        expect: Expect,
+        id: TaskId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.work.tasks.get(&id).cloned();
+        let old = old.ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.work.remove_task(id);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Task { id, old, new })
     }
 
     /// Checks the guard and takes the next version.

@@ -33,7 +33,7 @@ struct Kept {
 }
 
 impl Work {
-    /// The service of this name.
+    /// The service of this name; never one that is removed.
     pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.get(self.names.get(name)?)
     }
@@ -54,6 +54,11 @@ impl Work {
     /// A service's tasks, by ID.
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
         self.found(self.by_service.get(&service))
+    }
+
+    /// How many tasks a service has.
+    pub fn count_of(&self, service: ServiceId) -> usize {
+        self.by_service.get(&service).map_or(0, OrdSet::len)
     }
 
     /// A node's tasks, by ID.
@@ -85,9 +90,13 @@ impl Work {
         work
     }
 
-    pub(super) fn may_be_called(&self, name: &str, id: ServiceId) -> Result<(), Rejection> {
+    /// Whether a service's name is nobody else's. One that is removed needs none.
+    pub(super) fn may_be_called(&self, service: &Service) -> Result<(), Rejection> {
+        let name = &service.spec.name;
         match self.names.get(name) {
-            Some(owner) if *owner != id => Err(Rejection::NameTaken(name.into())),
+            Some(owner) if *owner != service.id && !service.removed => {
+                Err(Rejection::NameTaken(name.clone()))
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -95,15 +104,24 @@ impl Work {
     pub(super) fn put_service(&mut self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
         if let Some(old) = self.services.insert(service.id, service.clone()) {
-            self.names.remove(&old.spec.name);
+            self.free_name(&old);
         }
-        self.names.insert(service.spec.name.clone(), service.id);
+        // The name is free from when a service is to go, not only from when its last task has ended.
+        if !service.removed {
+            self.names.insert(service.spec.name.clone(), service.id);
+        }
         service
+    }
+
+    fn free_name(&mut self, service: &Service) {
+        if self.names.get(&service.spec.name) == Some(&service.id) {
+            self.names.remove(&service.spec.name);
+        }
     }
 
     pub(super) fn remove_service(&mut self, id: ServiceId) {
         if let Some(old) = self.services.remove(&id) {
-            self.names.remove(&old.spec.name);
+            self.free_name(&old);
         }
         let unused = self.templates.range((id, 0)..=(id, u64::MAX));
         let unused: Vec<TemplateKey> = unused

@@ -26,10 +26,21 @@ fn a_node_that_does_not_fit_any_more_loses_its_tasks_to_one_that_does() {
     );
     world.set(1, Availability::Active);
     assert!(world.run(|draft| enforce(draft, node(1), FITS)));
-    let rejected = &world.state.work.tasks[&lost.id].status;
-    assert_eq!(rejected.state, TaskState::Rejected);
-    assert_eq!(rejected.message, "task rejected by constraint enforcer");
-    assert_eq!(rejected.err, "assigned node no longer meets constraints");
+    let rejected = &world.state.work.tasks[&lost.id];
+    assert_eq!(rejected.desired, TaskState::Shutdown);
+    assert_eq!(
+        rejected.status.state,
+        TaskState::Running,
+        "its agent says when it has ended"
+    );
+    let words = (&*rejected.status.message, &*rejected.status.err);
+    assert_eq!(
+        words,
+        (
+            "task rejected by constraint enforcer",
+            "assigned node no longer meets constraints"
+        )
+    );
     assert!(
         !world.run(|draft| enforce(draft, node(1), FITS)),
         "once is enough"

@@ -128,13 +128,18 @@ impl Board {
             Changed::Node { id, .. } => self.see_node(view, *id),
             Changed::Service { id, new, .. } => {
                 if new.is_none() {
-                    let range = (*id, 0)..=(*id, u64::MAX);
-                    let gone: Vec<_> = self.failures.range(range).map(|(key, _)| *key).collect();
-                    gone.iter().for_each(|key| drop(self.failures.remove(key)));
+                    self.forget_service(*id);
                 }
             }
             Changed::Task { id, .. } => self.see_task(view, *id),
         }
+    }
+
+    /// A service is gone.
+    pub fn forget_service(&mut self, id: ServiceId) {
+        let range = (id, 0)..=(id, u64::MAX);
+        let gone: Vec<_> = self.failures.range(range).map(|(key, _)| *key).collect();
+        gone.iter().for_each(|key| drop(self.failures.remove(key)));
     }
 
     /// A node has changed, or is seen otherwise than before.

@@ -9,6 +9,7 @@ use super::constraints::{Constraint, Facts};
 use super::explain::Refusal;
 use super::needs::{HostPort, Needs, Place, short_architecture};
 use super::resources::Stock;
+use crate::model::Platform;
 
 /// What of a node changes with its tasks.
 #[derive(Clone, Debug, Default)]
@@ -103,11 +104,17 @@ impl Class {
         if !met {
             return Some(Refusal::Constraints);
         }
-        let here = short_architecture(&facts.platform.architecture);
-        let runs = self.platforms.iter().any(|(architecture, os)| {
-            (architecture.is_empty() || architecture == here)
-                && (os.is_empty() || *os == facts.platform.os)
-        });
-        (!runs && !self.platforms.is_empty()).then_some(Refusal::Platform)
+        (!is_one_of(&self.platforms, &facts.platform)).then_some(Refusal::Platform)
     }
+}
+
+/// Whether a node of this platform runs what is made for these; for none in particular, it does.
+pub(super) fn is_one_of(platforms: &[(String, String)], here: &Platform) -> bool {
+    let machine = short_architecture(&here.architecture);
+    let mut all = platforms.iter();
+    platforms.is_empty()
+        || all.any(|(architecture, os)| {
+            (architecture.is_empty() || architecture == machine)
+                && (os.is_empty() || *os == here.os)
+        })
 }

@@ -33,7 +33,7 @@ use self::filters::Class;
 use self::spread::{Chooser, mix};
 use super::draft::Draft;
 use crate::model::task_spec::GenericResource;
-use crate::model::{NodeId, TaskId, TaskState};
+use crate::model::{Node, NodeId, NodeStatus, ServiceSpec, TaskId, TaskState};
 
 /// What a task is told whose node was chosen before.
 const CONFIRMED: &str = "scheduler confirmed task can run on preassigned node";
@@ -108,6 +108,16 @@ fn place(
             refuse(draft, key, id, &words);
         }
     }
+}
+
+/// Whether a node is one that a service may run on, by what both *are*: constraints and platforms alone.
+pub fn fits(node: &Node, spec: &ServiceSpec, status: Option<&NodeStatus>) -> bool {
+    let Some(placement) = &spec.task_template.placement else {
+        return true;
+    };
+    let platforms: Vec<_> = placement.platforms.iter().map(needs::short).collect();
+    constraints::matches_node(&placement.constraints, node, status)
+        && filters::is_one_of(&platforms, &node.description.platform)
 }
 
 fn assign(

@@ -92,7 +92,8 @@ impl Needs {
     }
 }
 
-fn short(platform: &PlatformSpec) -> (String, String) {
+/// A platform in Docker's short names.
+pub(super) fn short(platform: &PlatformSpec) -> (String, String) {
     let architecture = short_architecture(&platform.architecture);
     (architecture.into(), platform.os.clone())
 }
