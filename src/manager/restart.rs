@@ -46,6 +46,13 @@ fn replace(draft: &mut Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &
     if done || !(ended || loss.is_some()) {
         return;
     }
+    if loss.is_none()
+        && let Some((until, what)) = held_back(draft, service, task)
+    {
+        // It failed before it was its time to start: the next one would at once do the same.
+        draft.wait(service.id, Some(until), what);
+        return;
+    }
     let follows = policy::may_follow(draft, service, slot, task);
     draft.want(task.id, TaskState::Shutdown);
     if follows && !is_relieved(draft, service, slot, task) && may_start_on(draft, task.slot) {
@@ -110,20 +117,22 @@ fn start(draft: &mut Draft<'_>, service: &Service, task: &Task) {
     if task.desired != TaskState::Ready {
         return;
     }
-    match held_back(draft, task.start) {
+    match held_back(draft, service, task) {
         None => draft.want(task.id, target(service)),
         Some((until, what)) => draft.wait(service.id, Some(until), what),
     }
 }
 
-/// What a task waits for, and when that is over at the latest.
-fn held_back(draft: &Draft<'_>, rule: Option<StartRule>) -> Option<(Timestamp, String)> {
-    let rule = rule?;
-    if draft.now() < rule.not_before {
+/// What a task waits for, and when that is over at the latest. A time that is further away than any rule makes it was
+/// told by another clock, and is no reason to wait.
+fn held_back(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<(Timestamp, String)> {
+    let (rule, now) = (task.start?, draft.now());
+    let longest = policy::delay(draft, service, task).max(LONGEST_STOP);
+    if now < rule.not_before && rule.not_before <= now.after(longest) {
         return Some((rule.not_before, "the restart delay".into()));
     }
     let old = rule.after.filter(|old| !slots::has_ended(draft, *old))?;
-    let waits = draft.now() < rule.at_last;
+    let waits = now < rule.at_last && rule.at_last <= now.after(LONGEST_STOP);
     waits.then(|| (rule.at_last, format!("task {old} to stop")))
 }
 

@@ -299,6 +299,10 @@ impl World {
         machine.disk.crash(survives);
         self.history.add(Entry::Ended(node.life));
         self.note(node.end().await);
+        if self.dice.chance(0.5) {
+            // It was the machine and not only its daemon.
+            machine.host.lose_power();
+        }
     }
 
     fn note(&self, outcome: Result<(), String>) {

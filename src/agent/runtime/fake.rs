@@ -205,6 +205,11 @@ impl FakeRuntime {
         });
     }
 
+    /// Everything is removed from outside.
+    pub(crate) fn clear(&self) {
+        self.change(|machine| machine.containers.clear());
+    }
+
     fn begin(&self, id: ContainerId) -> Result<Started, RuntimeError> {
         self.change(|machine| {
             let at = machine.now();
