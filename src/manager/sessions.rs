@@ -45,6 +45,26 @@ pub enum SessionError {
     Record(#[from] AdminError),
 }
 
+/// The versions that a node's orders are made of: they are made anew only with other ones, for certificates are read
+/// for them.
+#[derive(Debug, PartialEq, Eq)]
+struct OrdersOf {
+    cluster: Option<u64>,
+    node: Option<u64>,
+    removed: usize,
+}
+
+impl OrdersOf {
+    fn new(node: NodeId, state: &State) -> Self {
+        let cluster = state.cluster.as_ref();
+        Self {
+            cluster: cluster.map(|cluster| cluster.meta.version),
+            node: state.nodes.get(&node).map(|node| node.meta.version),
+            removed: state.removed.len(),
+        }
+    }
+}
+
 impl Term {
     /// Serves one node's session until either side ends it.
     pub async fn session(
@@ -158,17 +178,21 @@ impl Term {
     ) -> Result<(), SessionError> {
         let states = self.context.store.watch();
         let mut dispatch = Dispatch::new(self.number, node);
-        let mut sent = None;
+        let (mut sent, mut made_of) = (None, None);
         loop {
             let state = states.borrow().clone();
-            let orders = self.orders(node, &state);
-            if sent.as_ref() != Some(&orders) {
-                debug!(%node, ?orders, "orders");
-                write_message(writer, &orders, SESSION_FRAME).await?;
-                if orders == Downward::Removed {
-                    return Ok(());
+            let made_now = Some(OrdersOf::new(node, &state));
+            if made_now != made_of {
+                made_of = made_now;
+                let orders = self.orders(node, &state);
+                if sent.as_ref() != Some(&orders) {
+                    debug!(%node, ?orders, "orders");
+                    write_message(writer, &orders, SESSION_FRAME).await?;
+                    if orders == Downward::Removed {
+                        return Ok(());
+                    }
+                    sent = Some(orders);
                 }
-                sent = Some(orders);
             }
             if session.has_heard() {
                 for message in dispatch.next(&state, &self.observed()) {

@@ -31,6 +31,9 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64)
         }
     } else {
         let surplus = usize::try_from(have - replicas).unwrap_or(usize::MAX);
+        if surplus > 0 && is_waiting(draft, service, &held) {
+            return;
+        }
         for slot in leaving(draft, &held).into_iter().take(surplus) {
             kept.remove(&slot);
             forget(draft, &held[&slot]);
@@ -41,6 +44,20 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64)
             forget(draft, tasks);
         }
     }
+}
+
+/// Whether a node that has some of the tasks has not said yet how they are: which of them run, nobody knows.
+fn is_waiting(draft: &mut Draft<'_>, service: &Service, held: &BTreeMap<Slot, Tasks>) -> bool {
+    let wanted = held
+        .values()
+        .flatten()
+        .filter(|task| slots::is_wanted(task));
+    let mut nodes = wanted.filter_map(|task| task.node);
+    let unheard = nodes.find(|node| slots::is_unheard(draft, *node));
+    if let Some(node) = unheard {
+        draft.wait(service.id, None, format!("a word from node {node}"));
+    }
+    unheard.is_some()
 }
 
 /// The slots in the order in which they are given up.

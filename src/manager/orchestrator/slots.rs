@@ -96,6 +96,11 @@ pub(crate) fn loss(draft: &Draft<'_>, node: NodeId) -> Option<Loss> {
     (decided.spec.availability == Availability::Drain).then_some(Loss::Drained)
 }
 
+/// Whether a node is a member and has not been heard of in this term: what it has may be further than is known.
+pub(crate) fn is_unheard(draft: &Draft<'_>, node: NodeId) -> bool {
+    draft.view.state.nodes.contains_key(&node) && state_of(draft, node) == NodeState::Unknown
+}
+
 /// Whether a node may be given a task.
 pub(crate) fn is_usable(draft: &Draft<'_>, node: NodeId) -> bool {
     let decided = draft.view.state.nodes.get(&node);

@@ -269,6 +269,21 @@ fn nothing_is_given_to_a_node_that_has_not_told_of_its_tasks() {
 }
 
 #[test]
+fn none_is_given_up_while_it_is_not_known_which_of_them_run() {
+    let mut leader = Leader::new(2);
+    leader.create(4);
+    leader.rest();
+    leader.change();
+    leader.see(2, NodeState::Unknown);
+    leader.edit(|web| web.spec.mode = serde_json::from_value(replicas(1)).unwrap());
+    leader.rest();
+    assert_eq!(leader.live().len(), 4);
+    leader.see(2, NodeState::Ready);
+    leader.rest();
+    assert_eq!(leader.live().len(), 1);
+}
+
+#[test]
 fn what_waits_says_why_and_is_placed_when_there_is_room() {
     let mut leader = Leader::new(1);
     leader.see(1, NodeState::Down);

@@ -31,7 +31,7 @@ fn state() -> State {
     let changes = vec![
         Change::PutNode(Expect::Absent, Box::new(member(NODE))),
         Change::PutNode(Expect::Absent, Box::new(member(OTHER))),
-        Change::PutTemplate(service, 1, Box::new(Template::default())),
+        Change::PutTemplate(service, 1, Box::<Template>::default()),
         Change::PutTask(Expect::Absent, Box::new(task)),
     ];
     let at = Timestamp::from_nanos(1);

@@ -131,7 +131,7 @@ fn two_tasks_in_one_slot_are_found() {
         ..State::default()
     };
     let changes = vec![
-        Change::PutTemplate(WEB, 1, Box::new(Template::default())),
+        Change::PutTemplate(WEB, 1, Box::<Template>::default()),
         Change::PutTask(Expect::Absent, Box::new(task(1, 0, Assigned, Running))),
         Change::PutTask(Expect::Absent, Box::new(task(2, 0, Assigned, Running))),
     ];
