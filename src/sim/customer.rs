@@ -33,16 +33,39 @@ pub(super) struct Customer {
     pub(super) dice: Dice,
 }
 
-/// A service of so many tasks, each of which restarts after half a second; `None` is one on every node.
-pub(super) fn spec(name: &str, replicas: Option<u64>) -> ServiceSpec {
-    let mode = match replicas {
-        Some(replicas) => json!({"Replicated": {"Replicas": replicas}}),
-        None => json!({"Global": {}}),
+/// What a service is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// So many tasks.
+    Replicas(u64),
+    /// One on every node.
+    Global,
+    /// So many tasks that end by themselves, two at a time.
+    Job(u64),
+}
+
+/// A service whose tasks restart after half a second. One that is `fenced` is stopped where nobody is heard of.
+pub(super) fn spec(name: &str, kind: Kind, fenced: bool) -> ServiceSpec {
+    let mode = match kind {
+        Kind::Replicas(replicas) => json!({"Replicated": {"Replicas": replicas}}),
+        Kind::Global => json!({"Global": {}}),
+        Kind::Job(total) => {
+            json!({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": total}})
+        }
+    };
+    let script = match kind {
+        Kind::Replicas(_) | Kind::Global => "serve",
+        Kind::Job(_) => "exit 0",
+    };
+    let labels = match fenced {
+        true => json!({"skein.isolation": "stop:2s"}),
+        false => json!({}),
     };
     let spec = json!({
         "Name": name,
+        "Labels": labels,
         "TaskTemplate": {
-            "ContainerSpec": {"Image": "web:1", "Command": ["/bin/sh", "-c", "serve"]},
+            "ContainerSpec": {"Image": "web:1", "Command": ["/bin/sh", "-c", script]},
             "RestartPolicy": {"Delay": 500_000_000},
         },
         "Mode": mode,
@@ -102,8 +125,13 @@ impl Customer {
 
     async fn create(&self) {
         let name = format!("web-{}", self.world.history.records().len());
-        let replicas = (!self.dice.chance(0.2)).then(|| self.dice.below(REPLICAS) as u64);
-        create(self, &name, replicas).await;
+        let count = self.dice.below(REPLICAS) as u64;
+        let kind = match self.dice.below(6) {
+            0 => Kind::Global,
+            1 => Kind::Job(count),
+            _ => Kind::Replicas(count),
+        };
+        create(self, &name, kind, self.dice.chance(0.3)).await;
     }
 
     async fn scale(&self, service: &Service) {
@@ -170,16 +198,15 @@ impl Customer {
 pub(super) async fn create(
     customer: &Customer,
     name: &str,
-    replicas: Option<u64>,
+    kind: Kind,
+    fenced: bool,
 ) -> Option<ServiceId> {
-    let wanted = spec(name, replicas);
+    let wanted = spec(name, kind, fenced);
     let order: Order<ServiceId> = Arc::new(move |term: Arc<Term>| {
         let wanted = wanted.clone();
         async move { term.create_service(wanted, Secret::default()).await }.boxed()
     });
-    customer
-        .ask(Ask::Create(name.into(), replicas), order)
-        .await
+    customer.ask(Ask::Create(name.into(), kind), order).await
 }
 
 /// Changes how many tasks a service has.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::clock;
+use super::customer::Kind;
 use crate::cluster::store::{Changed, State, StateEvent};
 use crate::model::{Node, NodeId, NodeState, ServiceId, Task, TaskId, TaskStatus};
 
@@ -40,8 +41,8 @@ pub(super) enum Ask {
     Remove(NodeId),
     /// Let a machine in.
     Join(NodeId),
-    /// Make a service of this name, of so many replicas; `None` is one on every node.
-    Create(String, Option<u64>),
+    /// Make a service of this name.
+    Create(String, Kind),
     /// Remove a service.
     Forget(ServiceId),
     /// Anything else that an operator or a customer does.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::converge;
-use super::customer::{Customer, create, scale};
+use super::customer::{Customer, Kind, create, scale};
 use super::dice::Dice;
 use super::history::Entry;
 use super::machine::Machine;
@@ -45,7 +45,7 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
         world: world.clone(),
         dice: Dice::new(seed, "customer"),
     };
-    let made = create(&customer, "web", Some(6)).await;
+    let made = create(&customer, "web", Kind::Replicas(6), false).await;
     let web = made.ok_or("no service was made")?;
     let first = until_running(world, web, 6, RUNS).await?;
     spread(&first, 3, 2)?;

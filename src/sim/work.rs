@@ -81,7 +81,7 @@ fn check_task(task: &Task, observed: &Observed) -> Result<(), String> {
     let explained = !task.status.err.is_empty();
     let id = task.id;
     match (state, task.desired) {
-        (TaskState::Running, TaskState::Running) => Ok(()),
+        (TaskState::Running, TaskState::Running | TaskState::Complete) => Ok(()),
         (TaskState::Pending, _) if explained => Ok(()),
         (TaskState::Pending, _) => Err(format!("{id} waits and nobody says why")),
         (state, desired) => Err(format!("{id} is {state} and to be {desired}")),
@@ -116,8 +116,15 @@ fn check_count(state: &State, service: &Service, term: &Term) -> Result<(), Stri
         Mode::Global if usable.iter().any(|slot| !slots.contains(slot)) => {
             Err(format!("it is on {slots:?} and is to be on {usable:?}"))
         }
-        Mode::Replicated { .. } | Mode::Global | Mode::ReplicatedJob { .. } | Mode::GlobalJob => {
-            Ok(())
+        Mode::ReplicatedJob { total, .. } => {
+            let tasks = state.work.tasks_of(service.id);
+            let done = tasks.filter(|task| state_of(task, &observed) == TaskState::Complete);
+            let done: BTreeSet<Slot> = done.map(|task| task.slot).collect();
+            match done.len() as u64 >= total {
+                true => Ok(()),
+                false => Err(format!("{} of {total} are complete", done.len())),
+            }
         }
+        Mode::Replicated { .. } | Mode::Global | Mode::GlobalJob => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::file::Row;
 use super::{BATCH, Contents, Job, Ledger, QUEUE};
+use crate::testing::let_pass;
 
 /// How long a write takes.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -43,7 +44,7 @@ impl MemoryLedger {
 async fn write(ledger: MemoryLedger, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
     while queue.recv_many(&mut jobs, BATCH).await > 0 {
-        tokio::time::sleep(LATENCY).await;
+        let_pass(LATENCY).await;
         for Job { rows, done } in jobs.drain(..) {
             if done.is_closed() {
                 continue;

@@ -409,12 +409,12 @@ async fn a_task_stops_where_nobody_is_heard_of_for_longer_than_it_allows() {
     let contact = world.life().await.runner.contact();
     world.reaches(1, TaskState::Running).await;
     world.reaches(2, TaskState::Running).await;
-    tokio::time::sleep(10 * allowed).await;
+    let_pass(10 * allowed).await;
     // A short cut is no reason.
     drop(contact);
-    tokio::time::sleep(allowed / 2).await;
+    let_pass(allowed / 2).await;
     let contact = world.life().await.runner.contact();
-    tokio::time::sleep(10 * allowed).await;
+    let_pass(10 * allowed).await;
     world.reaches(1, TaskState::Running).await;
     drop(contact);
     let cut = Instant::now();

@@ -1,5 +1,6 @@
 //! The invariants of services and tasks.
 
+use super::super::super::customer::Kind;
 use super::*;
 use crate::cluster::store::Work;
 use crate::model::{
@@ -146,7 +147,7 @@ fn two_tasks_in_one_slot_are_found() {
 #[test]
 fn a_service_that_is_forgotten_is_found() {
     let words = "services are not forgotten";
-    let create = || Entry::Asked(1, Ask::Create("web".into(), Some(1)));
+    let create = || Entry::Asked(1, Ask::Create("web".into(), Kind::Global));
     breaks(words, [create(), written(1)]);
     let refused = Entry::Answered(1, Answer::Refused("no".into()));
     breaks(words, [create(), refused, service("web", false, 1)]);
