@@ -223,13 +223,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// All that has changed, guarded; `None` when nothing has. Templates come before the tasks that name them, and
-    /// tasks go before their services.
+    /// All that has changed, guarded; `None` when nothing has. Templates come before the tasks that name them, tasks
+    /// come before others go, since a template goes with the last task that names it, and tasks go before their
+    /// services.
     pub fn proposal(self) -> Option<Proposal> {
         let work = &self.view.state.work;
         let guard = |version: Option<u64>| version.map_or(Expect::Absent, Expect::Version);
         let mut changes = Vec::new();
         let mut removals = Vec::new();
+        let mut services_removed = Vec::new();
         for (id, service) in self.services {
             let before = work.services.get(&id).map(|old| old.meta.version);
             match (service, before) {
@@ -238,7 +240,7 @@ impl<'a> Draft<'a> {
                     changes.push(Change::PutService(guard(before), service));
                 }
                 (None, Some(version)) => {
-                    removals.push(Change::RemoveService(Expect::Version(version), id));
+                    services_removed.push(Change::RemoveService(Expect::Version(version), id));
                 }
                 (None, None) => {}
             }
@@ -254,12 +256,13 @@ impl<'a> Draft<'a> {
                     changes.push(Change::PutTask(guard(before), task));
                 }
                 (None, Some(version)) => {
-                    changes.push(Change::RemoveTask(Expect::Version(version), id));
+                    removals.push(Change::RemoveTask(Expect::Version(version), id));
                 }
                 (None, None) => {}
             }
         }
         changes.extend(removals);
+        changes.extend(services_removed);
         let at = self.view.now;
         (!changes.is_empty()).then_some(Proposal { at, changes })
     }
