@@ -18,6 +18,7 @@ pub mod sessions;
 pub mod settings;
 pub mod status;
 pub mod term;
+pub mod updater;
 pub mod voters;
 
 use crate::model::{NodeId, Rejection, ServiceId};
