@@ -11,6 +11,7 @@ pub mod lead;
 pub mod nodes;
 pub mod orchestrator;
 pub mod reaper;
+pub mod rebalance;
 pub mod restart;
 pub mod rotation;
 pub mod scheduler;

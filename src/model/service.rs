@@ -42,6 +42,9 @@ pub struct Service {
     /// It is removed: its tasks are to go, and it with the last of them.
     #[serde(default)]
     pub removed: bool,
+    /// Its user asks for its tasks to be spread anew, once.
+    #[serde(default)]
+    pub rebalance: bool,
 }
 
 /// An earlier spec.
