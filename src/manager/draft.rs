@@ -223,19 +223,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// All that has changed, guarded; `None` when nothing has. Templates come before the tasks that name them, and
-    /// tasks go before their services.
+    /// All that has changed, guarded; `None` when nothing has. Templates come before the tasks that name them, tasks
+    /// come before others go, since a template goes with the last task that names it, and tasks go before their
+    /// services.
     pub fn proposal(self) -> Option<Proposal> {
         self.proposals(usize::MAX).pop()
     }
 
-    /// As [`Self::proposal`], in parts of about `most` tasks each, to be proposed in this order. What concerns one slot
-    /// is in one part, so that whoever finds only some of them applied finds no slot half changed.
+    /// As [`Self::proposal`], in parts of about `most` tasks each, to be proposed in this order. What is put into
+    /// one slot is in one part, so that whoever finds only some of them applied finds no slot half changed.
     pub fn proposals(self, most: usize) -> Vec<Proposal> {
         let mut parts = Parts::new(self.view.now, most);
         let work = &self.view.state.work;
         let guard = |version: Option<u64>| version.map_or(Expect::Absent, Expect::Version);
         let mut removals = Vec::new();
+        let mut services_removed = Vec::new();
         for (id, service) in self.services {
             let before = work.services.get(&id).map(|old| old.meta.version);
             match (service, before) {
@@ -244,7 +246,7 @@ impl<'a> Draft<'a> {
                     parts.add(SPEC_WEIGHT, [Change::PutService(guard(before), service)]);
                 }
                 (None, Some(version)) => {
-                    removals.push(Change::RemoveService(Expect::Version(version), id));
+                    services_removed.push(Change::RemoveService(Expect::Version(version), id));
                 }
                 (None, None) => {}
             }
@@ -266,8 +268,8 @@ impl<'a> Draft<'a> {
                     (key, Change::PutTask(guard(version), task))
                 }
                 (None, Some(old)) => {
-                    let expect = Expect::Version(old.meta.version);
-                    ((old.service, old.slot), Change::RemoveTask(expect, id))
+                    removals.push(Change::RemoveTask(Expect::Version(old.meta.version), id));
+                    continue;
                 }
                 (None, None) => continue,
             };
@@ -276,7 +278,7 @@ impl<'a> Draft<'a> {
         for changes in slots.into_values() {
             parts.add(changes.len(), changes);
         }
-        for removal in removals {
+        for removal in removals.into_iter().chain(services_removed) {
             parts.add(1, [removal]);
         }
         parts.all

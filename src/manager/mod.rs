@@ -15,6 +15,7 @@ pub mod orchestrator;
 pub mod pass;
 pub mod picture;
 pub mod reaper;
+pub mod rebalance;
 pub mod restart;
 pub mod rotation;
 pub mod scheduler;
@@ -23,6 +24,7 @@ pub mod sessions;
 pub mod settings;
 pub mod status;
 pub mod term;
+pub mod updater;
 pub mod voters;
 pub mod work;
 

@@ -1,7 +1,7 @@
 //! One pass of the leader's loop: from what is to be looked at to what is to be proposed.
 //!
 //! ```text
-//!   record ─► enforce ─► reap ─► orchestrate ─► update ─► restart ─► schedule ─► proposals, waits
+//!   record ─► enforce ─► reap ─► orchestrate ─► update ─► rebalance ─► restart ─► schedule ─► proposals, waits
 //! ```
 //!
 //! Each stage sees what those before it have decided. A pass is a function of values: the loop ([`work`](super::work))
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, View, Wait};
 use super::scheduler::{self, Board};
-use super::{enforcer, orchestrator, reaper, restart};
+use super::{enforcer, orchestrator, reaper, rebalance, restart, updater};
 use crate::model::{
     Node, NodeId, NodeState, Proposal, ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus,
     Timestamp,
@@ -61,6 +61,7 @@ impl std::fmt::Debug for Aids<'_> {
 
 /// One pass.
 pub fn run(view: &View, agenda: &Agenda, aids: Aids<'_>) -> Outcome {
+    let board = aids.board;
     let mut draft = Draft::new(view, aids.ids);
     let fits =
         |node: &Node, spec: &ServiceSpec| scheduler::fits(node, spec, view.nodes.get(&node.id));
@@ -78,10 +79,12 @@ pub fn run(view: &View, agenda: &Agenda, aids: Aids<'_>) -> Outcome {
     for service in &agenda.services {
         reaper::reap(&mut draft, *service);
         orchestrator::orchestrate(&mut draft, *service, &fits);
-        // The updater's place: it replaces what the orchestrator has left as it was, and leaves to `restart` what ends.
+        updater::update(&mut draft, *service, &fits);
+        let mut takes = |service, version, node| board.takes(service, version, node);
+        rebalance::rebalance(&mut draft, *service, &fits, &mut takes);
         restart::restart(&mut draft, *service);
     }
-    scheduler::schedule(&mut draft, aids.board, aids.seed);
+    scheduler::schedule(&mut draft, board, aids.seed);
     let waits = std::mem::take(&mut draft.waits);
     Outcome {
         proposals: draft.proposals(PROPOSAL),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::orchestrator::slots::{self, Loss};
 use super::orchestrator::{new_task, target};
+use super::updater::dirty;
 use crate::model::task::record::StartRule;
 use crate::model::{Service, ServiceId, Slot, Task, TaskState, Timestamp};
 
@@ -28,8 +29,12 @@ pub fn restart(draft: &mut Draft<'_>, service: ServiceId) {
         return;
     }
     for tasks in slots::by_slot(draft, service.id).into_values() {
-        for task in tasks.iter().filter(|task| slots::is_wanted(task)) {
-            replace(draft, &service, &tasks, task);
+        let wanted = tasks.iter().filter(|task| slots::is_wanted(task));
+        let newest = wanted.clone().next_back().map(|task| task.id);
+        for task in wanted {
+            // Where several have ended at once, one follows all of them.
+            let is_newest = newest == Some(task.id);
+            replace(draft, &service, &tasks, task, is_newest);
         }
     }
     for task in draft.tasks_of(service.id) {
@@ -38,7 +43,13 @@ pub fn restart(draft: &mut Draft<'_>, service: ServiceId) {
 }
 
 /// Lets go of a task that has ended or lost its node, and puts another in its place if there is to be one.
-fn replace(draft: &mut Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &Arc<Task>) {
+fn replace(
+    draft: &mut Draft<'_>,
+    service: &Service,
+    slot: &[Arc<Task>],
+    task: &Arc<Task>,
+    is_newest: bool,
+) {
     let state = draft.state_of(task);
     let ended = state.is_terminal();
     let loss = task.node.and_then(|node| slots::loss(draft, node));
@@ -53,7 +64,7 @@ fn replace(draft: &mut Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &
         draft.wait(service.id, Some(until), what);
         return;
     }
-    let follows = policy::may_follow(draft, service, slot, task);
+    let follows = is_newest && policy::may_follow(draft, service, slot, task);
     draft.want(task.id, TaskState::Shutdown);
     if follows && !is_relieved(draft, service, slot, task) && may_start_on(draft, task.slot) {
         let rule = rule(draft, service, task, loss);
@@ -66,18 +77,8 @@ fn is_relieved(draft: &Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &
     let others = slot.iter().filter_map(|other| draft.task(other.id));
     others.filter(|other| other.id != task.id).any(|other| {
         let newer = other.spec_version > task.spec_version;
-        draft.is_live(&other) && (newer || !differs(draft, service, &other))
+        draft.is_live(&other) && (newer || !dirty::differs(draft, service, &other))
     })
-}
-
-/// Whether a task was made of something else than what its service is now.
-fn differs(draft: &Draft<'_>, service: &Service, task: &Task) -> bool {
-    let made_of = draft.template(service.id, task.spec_version);
-    task.spec_version != service.spec_version
-        && made_of.is_none_or(|made_of| {
-            made_of.task != service.spec.task_template
-                || made_of.endpoint != service.spec.endpoint_spec
-        })
 }
 
 /// Whether the next task of a slot can be where the slot is; for one that is anywhere the scheduler decides.

@@ -3,7 +3,7 @@
 //! The desired state that the leader's loop works from. Progress of an update is data here, with times in it, so that
 //! a new leader goes on where the last one was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::cluster::Secret;
 use super::service_spec::{EndpointSpec, ServiceSpec};
 use super::task_spec::{Driver, TaskSpec};
-use super::{Meta, ServiceId, TaskId, TaskStatus, Timestamp};
+use super::{Meta, ServiceId, Slot, TaskId, TaskStatus, Timestamp};
 
 /// What nodes have said of their tasks in a leader's term: what is not durable, or not yet.
 pub type Observed = OrdMap<TaskId, TaskStatus>;
@@ -42,6 +42,9 @@ pub struct Service {
     /// It is removed: its tasks are to go, and it with the last of them.
     #[serde(default)]
     pub removed: bool,
+    /// Its user asks for its tasks to be spread anew, once.
+    #[serde(default)]
+    pub rebalance: bool,
 }
 
 /// An earlier spec.
@@ -125,6 +128,28 @@ pub struct UpdateStatus {
     pub completed_at: Option<Timestamp>,
     /// What is shown.
     pub message: String,
+    /// How many slots were to be replaced when it began: what failures are measured against. Never shown, as all that
+    /// follows.
+    #[serde(default)]
+    pub dirty: u64,
+    /// The slots in which a new task ended too soon. They are left to the restart policy.
+    #[serde(default)]
+    pub failed: BTreeSet<Slot>,
+    /// The slots that are being replaced, and those whose new tasks are watched.
+    #[serde(default)]
+    pub watched: Vec<Watched>,
+}
+
+/// A slot that an update is at work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Which.
+    pub slot: Slot,
+    /// Its new task.
+    pub task: TaskId,
+    /// When the leader first saw that it ran, or that it had ended before.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
 }
 
 /// Docker's `JobStatus`.

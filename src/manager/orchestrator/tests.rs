@@ -204,3 +204,22 @@ fn a_removed_service_goes_with_the_last_of_its_tasks() {
 }
 
 mod storm;
+
+/// The last task of a version goes in the same pass in which the next one of that version is made.
+#[test]
+fn a_template_stays_when_the_next_task_is_made_as_the_last_one_goes() {
+    let mut world = World::new(3);
+    world.see(1, NodeState::Down);
+    world.create(service(json!({"Global": {}}), json!({})));
+    world.pass();
+    for number in [2, 3] {
+        world.remove_node(number);
+    }
+    world.pass();
+    for task in world.tasks() {
+        world.report(task.id, TaskState::Shutdown);
+    }
+    world.see(1, NodeState::Ready);
+    world.rest();
+    assert_eq!(world.live_slots(), [Slot::Node(node(1))]);
+}

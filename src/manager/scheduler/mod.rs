@@ -16,6 +16,7 @@ mod explain;
 mod filters;
 mod needs;
 mod resources;
+mod seats;
 mod spread;
 
 pub mod measure;
@@ -24,6 +25,7 @@ pub mod measure;
 mod tests;
 
 pub use board::Board;
+pub use seats::branch;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ mod world;
 use std::time::Duration;
 
 use super::*;
-use crate::model::Availability;
+use crate::model::{Availability, Template};
 use world::{World, constrained, node, reserving};
 
 #[test]
@@ -22,8 +22,6 @@ fn a_placed_task_has_its_node_and_says_so() {
     assert_eq!(task.status.message, "scheduler assigned task to node");
     assert_eq!(task.status.err, "");
 }
-
-use crate::model::Template;
 
 #[test]
 fn a_task_without_a_node_is_told_once_why_and_comes_to_one_later() {

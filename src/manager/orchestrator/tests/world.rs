@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cluster::store::State;
 use crate::manager::draft::{Draft, Nodes, View};
 use crate::manager::orchestrator::{Fits, orchestrate};
-use crate::manager::{reaper, restart};
+use crate::manager::{reaper, restart, updater};
 use crate::model::service::JobStatus;
 use crate::model::{
     Availability, Change, Expect, Node, NodeId, NodeState, NodeStatus, Observed, Proposal, Service,
@@ -171,6 +171,7 @@ impl World {
         self.run(|draft| {
             reaper::reap(draft, WEB);
             orchestrate(draft, WEB, FITS);
+            updater::update(draft, WEB, FITS);
             restart::restart(draft, WEB);
             schedule(draft);
         })
@@ -244,7 +245,10 @@ impl World {
 
     fn is_waiting(&self) -> bool {
         let mut tasks = self.state.work.tasks.values();
+        let service = self.state.work.services.get(&WEB);
+        let update = service.and_then(|service| service.update.as_ref());
         tasks.any(|task| task.desired == TaskState::Ready)
+            || update.is_some_and(|update| update.state.is_active())
     }
 
     pub(crate) fn pass_time(&mut self, secs: u64) {

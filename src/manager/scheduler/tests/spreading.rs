@@ -1,7 +1,7 @@
 //! How tasks are spread: evenly over nodes, and evenly over what a service prefers.
 
 use super::world::*;
-use crate::model::{TaskState, Template};
+use crate::model::{Availability, TaskState, Template};
 
 fn over_ssd() -> Template {
     placement(|placement| placement.preferences = spread_over(&["node.labels.ssd"]))
@@ -88,8 +88,6 @@ fn tasks_that_are_there_count_for_their_branch() {
     world.pass(1);
     assert_eq!(world.counts(1), [(1, 2), (2, 1), (3, 1)].into());
 }
-
-use crate::model::Availability;
 
 #[test]
 fn a_node_without_the_label_is_a_branch_and_a_second_preference_divides_the_first() {
