@@ -29,12 +29,8 @@ pub fn restart(draft: &mut Draft<'_>, service: ServiceId) {
         return;
     }
     for tasks in slots::by_slot(draft, service.id).into_values() {
-        let wanted = tasks.iter().filter(|task| slots::is_wanted(task));
-        let newest = wanted.clone().next_back().map(|task| task.id);
-        for task in wanted {
-            // Where several have ended at once, one follows all of them.
-            let is_newest = newest == Some(task.id);
-            replace(draft, &service, &tasks, task, is_newest);
+        for task in tasks.iter().filter(|task| slots::is_wanted(task)) {
+            replace(draft, &service, &tasks, task);
         }
     }
     for task in draft.tasks_of(service.id) {
@@ -43,13 +39,7 @@ pub fn restart(draft: &mut Draft<'_>, service: ServiceId) {
 }
 
 /// Lets go of a task that has ended or lost its node, and puts another in its place if there is to be one.
-fn replace(
-    draft: &mut Draft<'_>,
-    service: &Service,
-    slot: &[Arc<Task>],
-    task: &Arc<Task>,
-    is_newest: bool,
-) {
+fn replace(draft: &mut Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &Arc<Task>) {
     let state = draft.state_of(task);
     let ended = state.is_terminal();
     let loss = task.node.and_then(|node| slots::loss(draft, node));
@@ -57,14 +47,16 @@ fn replace(
     if done || !(ended || loss.is_some()) {
         return;
     }
-    if loss.is_none()
-        && let Some((until, what)) = held_back(draft, service, task)
+    let leads = leads(draft, service, slot, task);
+    if leads
+        && loss.is_none()
+        && let Some((until, what)) = delayed(draft, service, task)
     {
         // It failed before it was its time to start: the next one would at once do the same.
         draft.wait(service.id, Some(until), what);
         return;
     }
-    let follows = is_newest && policy::may_follow(draft, service, slot, task);
+    let follows = leads && policy::may_follow(draft, service, slot, task);
     draft.want(task.id, TaskState::Shutdown);
     if follows && !is_relieved(draft, service, slot, task) && may_start_on(draft, task.slot) {
         let rule = rule(draft, service, task, loss);
@@ -72,12 +64,25 @@ fn replace(
     }
 }
 
-/// Whether another task of the slot has taken over already, or is about to.
+/// Whether a task is the one that its slot is about: the youngest that is what the service is now, else the youngest.
+/// Where several have ended at once, one task follows all of them.
+fn leads(draft: &Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &Task) -> bool {
+    let wanted = slot.iter().rev().filter(|other| slots::is_wanted(other));
+    let right = wanted
+        .clone()
+        .find(|other| !dirty::differs(draft, service, other));
+    let first = right.or_else(|| wanted.clone().next());
+    first.is_some_and(|first| first.id == task.id)
+}
+
+/// Whether another task of the slot has taken over already, or is about to. What is not what the service is now takes
+/// over nothing from what is.
 fn is_relieved(draft: &Draft<'_>, service: &Service, slot: &[Arc<Task>], task: &Task) -> bool {
     let others = slot.iter().filter_map(|other| draft.task(other.id));
     others.filter(|other| other.id != task.id).any(|other| {
-        let newer = other.spec_version > task.spec_version;
-        draft.is_live(&other) && (newer || !dirty::differs(draft, service, &other))
+        let newer =
+            || other.spec_version > task.spec_version && dirty::differs(draft, service, task);
+        draft.is_live(&other) && (!dirty::differs(draft, service, &other) || newer())
     })
 }
 
@@ -124,17 +129,23 @@ fn start(draft: &mut Draft<'_>, service: &Service, task: &Task) {
     }
 }
 
-/// What a task waits for, and when that is over at the latest. A time that is further away than any rule makes it was
-/// told by another clock, and is no reason to wait.
+/// What a task waits for, and when that is over at the latest.
 fn held_back(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<(Timestamp, String)> {
     let (rule, now) = (task.start?, draft.now());
+    delayed(draft, service, task).or_else(|| {
+        let old = rule.after.filter(|old| !slots::has_ended(draft, *old))?;
+        let waits = now < rule.at_last && rule.at_last <= now.after(LONGEST_STOP);
+        waits.then(|| (rule.at_last, format!("task {old} to stop")))
+    })
+}
+
+/// Whether a task waits for its delay, and until when. A time that is further away than any rule makes it was told by
+/// another clock, and is no reason to wait.
+fn delayed(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<(Timestamp, String)> {
+    let (rule, now) = (task.start?, draft.now());
     let longest = policy::delay(draft, service, task).max(LONGEST_STOP);
-    if now < rule.not_before && rule.not_before <= now.after(longest) {
-        return Some((rule.not_before, "the restart delay".into()));
-    }
-    let old = rule.after.filter(|old| !slots::has_ended(draft, *old))?;
-    let waits = now < rule.at_last && rule.at_last <= now.after(LONGEST_STOP);
-    waits.then(|| (rule.at_last, format!("task {old} to stop")))
+    let waits = now < rule.not_before && rule.not_before <= now.after(longest);
+    waits.then(|| (rule.not_before, "the restart delay".into()))
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ impl Round<'_, '_> {
             self.status.state,
             UpdateState::Paused | UpdateState::RollbackPaused
         ) {
+            self.withdraw();
             self.tell_pause();
             return Outcome::Kept;
         }
@@ -215,14 +216,19 @@ impl Round<'_, '_> {
         }
     }
 
-    /// Leaves slots to their old tasks where these run and the new ones do not.
+    /// Leaves each slot to the one task that runs in it: the new one, else the youngest of the old ones.
     fn withdraw(&mut self) {
-        self.hand_over();
         for place in self.places.values() {
-            if place.runs(self.draft) && !place.is_handed_over(self.draft) {
-                for new in place.clean.iter().chain(&place.spent) {
-                    self.draft.want(new.id, TaskState::Shutdown);
-                }
+            let wanted = place.dirty.iter().chain(&place.spent).chain(&place.clean);
+            let mut running = wanted
+                .clone()
+                .rev()
+                .filter(|task| self.draft.state_of(task) == TaskState::Running);
+            let Some(kept) = running.next().map(|task| task.id) else {
+                continue;
+            };
+            for task in wanted.filter(|task| task.id != kept) {
+                self.draft.want(task.id, TaskState::Shutdown);
             }
         }
     }

@@ -221,3 +221,21 @@ fn a_rollback_brings_back_what_the_update_has_ended() {
     assert_eq!(images(&world), ["web:1"; 2]);
     assert_eq!(status(&world).state, UpdateState::RollbackCompleted);
 }
+
+/// Two changes that were begun with one after the other have left a slot with two tasks, of which neither is right.
+#[test]
+fn no_slot_is_left_with_two_tasks_when_it_pauses() {
+    let config = json!({"Parallelism": 2, "Order": "start-first"});
+    let mut world = world(2, replicas(2), config);
+    image(&mut world, "web:2");
+    world.settle();
+    world.edit(|service| {
+        service.spec.update_config.as_mut().unwrap().parallelism = 1;
+    });
+    image(&mut world, "web:3");
+    world.settle();
+    assert_eq!(images(&world), ["web:1", "web:3", "web:1", "web:2"]);
+    fail(&mut world, 1, "web:3");
+    assert_eq!(status(&world).state, UpdateState::Paused);
+    assert_eq!(images(&world), ["web:1"; 2]);
+}
