@@ -15,7 +15,7 @@ use super::node::Node;
 use super::world::World;
 use crate::manager::term::Term;
 use crate::model::cluster::Secret;
-use crate::model::service_spec::Replicated;
+use crate::model::service_spec::{Replicated, UpdateConfig};
 use crate::model::{
     AuthFrom, Availability, NodeId, Service, ServiceId, ServiceSpec, ServiceUpdate,
 };
@@ -105,7 +105,8 @@ impl Customer {
             .collect();
         match (self.dice.below(12), self.dice.pick(&services)) {
             (0..=3, _) if services.len() < SERVICES => self.create().await,
-            (4..=6, Some(service)) => self.scale(&service).await,
+            (4..=5, Some(service)) => self.scale(&service).await,
+            (6, Some(service)) => self.renew(&service).await,
             (7, Some(service)) => drop(self.forget(service.id).await),
             (8..=10, _) => self.end_one(),
             _ => self.take_out_of_use().await,
@@ -140,6 +141,28 @@ impl Customer {
         }
         let replicas = self.dice.below(REPLICAS) as u64;
         scale(self, service, replicas).await;
+    }
+
+    /// Wants another image, by some policy.
+    async fn renew(&self, service: &Service) {
+        let mut spec = service.spec.clone();
+        let Some(container) = &mut spec.task_template.container_spec else {
+            return;
+        };
+        container.image = format!("web:{}", service.spec_version + 1);
+        if !service.spec.mode.read().is_job() {
+            let order = self.dice.pick(&["stop-first", "start-first"]);
+            let action = self.dice.pick(&["pause", "continue", "rollback"]);
+            spec.update_config = Some(UpdateConfig {
+                parallelism: self.dice.below(3) as u64,
+                order: order.unwrap_or_default().into(),
+                failure_action: action.unwrap_or_default().into(),
+                monitor: 1_000_000_000,
+                ..UpdateConfig::default()
+            });
+        }
+        let words = format!("{} is to be {:?}", service.id, spec.update_config);
+        update(self, service, spec, words).await;
     }
 
     /// Removes a service; `None` when that failed, as far as is known.
@@ -211,11 +234,16 @@ pub(super) async fn create(
 
 /// Changes how many tasks a service has.
 pub(super) async fn scale(customer: &Customer, service: &Service, replicas: u64) {
-    let (id, version) = (service.id, service.meta.version);
     let mut spec = service.spec.clone();
     spec.mode.replicated = Some(Replicated {
         replicas: Some(replicas),
     });
+    let words = format!("{} is to have {replicas} tasks", service.id);
+    update(customer, service, spec, words).await;
+}
+
+async fn update(customer: &Customer, service: &Service, spec: ServiceSpec, words: String) {
+    let (id, version) = (service.id, service.meta.version);
     let update = ServiceUpdate {
         spec,
         rollback: false,
@@ -225,6 +253,5 @@ pub(super) async fn scale(customer: &Customer, service: &Service, replicas: u64)
         let update = update.clone();
         async move { term.update_service(id, version, update).await }.boxed()
     });
-    let words = format!("{id} is to have {replicas} tasks");
     customer.ask(Ask::Operate(words), order).await;
 }

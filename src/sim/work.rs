@@ -47,6 +47,10 @@ pub(super) fn check(world: &World, state: &State, term: &Term) -> Result<(), Str
                 expected.entry(node).or_default().insert(task.id);
             }
         }
+        let update = service.update.as_ref();
+        if update.is_some_and(|update| update.state.is_active()) {
+            return Err(format!("{name} is being changed: {update:?}"));
+        }
         check_count(state, service, term).map_err(|why| format!("{name}: {why}"))?;
     }
     for machine in world.members() {

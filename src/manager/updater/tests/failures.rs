@@ -63,6 +63,9 @@ fn so_many_may_fail_and_each_slot_counts_once() {
     world.settle();
     for _ in 0..5 {
         fail(&mut world, 1, "web:2");
+        // What fails before its time is not followed before it.
+        world.pass_time(61);
+        world.settle();
     }
     fail(&mut world, 2, "web:2");
     assert_eq!(
