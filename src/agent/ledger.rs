@@ -5,6 +5,8 @@
 //! returns, or nothing of it is; after a disk was full the next write tries anew.
 
 mod file;
+#[cfg(test)]
+pub(crate) mod memory;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

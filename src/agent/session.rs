@@ -3,6 +3,7 @@
 //! Started by the node for as long as it is a member. It opens a session with whoever leads, tells what the machine
 //! is, and publishes what it is told as [`Orders`]. Losing the leader changes nothing here but the search for the next.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -158,7 +159,9 @@ async fn talk(
         runner,
     } = channels;
     let runner = &*runner;
+    let (told, able) = (orders.subscribe(), runner.clone());
     tokio::select! {
+        never = keep_contact(told, able) => match never {},
         outcome = listen(reader, orders, runner) => outcome,
         outcome = speak(writer, portrait, farewells, runner.clone()) => outcome,
         // A leader of a later term has taken over; this session is void even if its stream still stands.
@@ -166,11 +169,26 @@ async fn talk(
     }
 }
 
+/// Tells the runner, for as long as this is not dropped, that the node is not cut off.
+async fn keep_contact(
+    mut orders: watch::Receiver<Orders>,
+    mut runner: watch::Receiver<Option<Runner>>,
+) -> Infallible {
+    let stands = orders.wait_for(|orders| orders.in_session).await.is_ok();
+    let able = runner.wait_for(Option::is_some).await;
+    let able = able.ok().and_then(|runner| runner.clone());
+    let _contact = able.filter(|_| stands).map(|runner| runner.contact());
+    std::future::pending().await
+}
+
 async fn listen(
     mut reader: ReadHalf<Box<dyn Io>>,
     orders: &watch::Sender<Orders>,
     runner: &watch::Receiver<Option<Runner>>,
 ) -> Result<(), MessageError> {
+    // The beginning of a complete set that is not all here yet.
+    let mut more = Vec::new();
+    let mut complete = false;
     while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
         match message {
             Downward::Membership {
@@ -196,7 +214,17 @@ async fn listen(
                     expelled: false,
                 });
             }
-            Downward::Assignments(assignments) => {
+            Downward::More(tasks) => more.extend(tasks),
+            Downward::Assignments(mut assignments) => {
+                assignments.tasks.splice(0..0, more.drain(..));
+                complete |= assignments.complete;
+                if !complete {
+                    // What came in between is not known. All of it is said again in the next session.
+                    warn!(
+                        "assignments refused: they add to a set that was not said in this session"
+                    );
+                    return Ok(());
+                }
                 let Some(runner) = runner.borrow().clone() else {
                     warn!("this node runs no tasks yet; assignments refused");
                     continue;

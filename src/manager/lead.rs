@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::status::{News, StatusBoard};
 use super::term::{LeaderContext, Term};
-use super::voters;
+use super::{dispatch, voters, work};
 use crate::cluster::membership::{Liveness, Peers};
 use crate::model::NodeId;
 
@@ -49,14 +49,17 @@ pub async fn run(
 }
 
 fn start(term: &Arc<Term>, news: mpsc::Receiver<(NodeId, News)>) {
+    spawn(term, voters::keep(term.clone()));
+    spawn(term, keep_board(term.clone(), news));
+    spawn(term, dispatch::route(term.clone()));
+    spawn(term, work::keep(term.clone()));
+}
+
+/// Work of this term, which ends with it.
+fn spawn(term: &Arc<Term>, work: impl Future<Output = ()> + Send + 'static) {
     let token = term.token.clone();
-    let keeper = voters::keep(term.clone());
     term.tracker
-        .spawn(async move { token.run_until_cancelled(keeper).await });
-    let token = term.token.clone();
-    let board = keep_board(term.clone(), news);
-    term.tracker
-        .spawn(async move { token.run_until_cancelled(board).await });
+        .spawn(async move { token.run_until_cancelled(work).await });
 }
 
 /// Owns the status board: feeds it, and publishes what it says.

@@ -5,16 +5,30 @@
 //! Nothing here outlives a term, and nothing here acts without a committed entry.
 
 pub mod admission;
+pub mod dirt;
+pub mod dispatch;
+pub mod draft;
+pub mod enforcer;
 pub mod lead;
 pub mod nodes;
+pub mod orchestrator;
+pub mod pass;
+pub mod picture;
+pub mod reaper;
+pub mod rebalance;
+pub mod restart;
 pub mod rotation;
+pub mod scheduler;
+pub mod services;
 pub mod sessions;
 pub mod settings;
 pub mod status;
 pub mod term;
+pub mod updater;
 pub mod voters;
+pub mod work;
 
-use crate::model::{NodeId, Rejection};
+use crate::model::{NodeId, Rejection, ServiceId};
 
 /// Why the leader refuses a request. The words reach the user; tools match on some of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +36,18 @@ pub enum AdminError {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// It contradicts what is.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is nothing that can be done at all, though the words for it exist.
+    #[error("{0}")]
+    Unsupported(String),
     /// No such node.
     #[error("node {0} not found")]
     NoSuchNode(NodeId),
+    /// No such service.
+    #[error("service {0} not found")]
+    NoSuchService(ServiceId),
     /// The object has changed since the client read it.
     #[error("update out of sequence")]
     OutOfSequence,
@@ -47,9 +70,11 @@ impl From<Rejection> for AdminError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::OutOfSequence => Self::OutOfSequence,
-            Rejection::Exists | Rejection::NotFound | Rejection::Removed(_) => {
-                Self::Invalid(rejection.to_string())
-            }
+            Rejection::NameTaken(_) => Self::Conflict(rejection.to_string()),
+            Rejection::Exists
+            | Rejection::NotFound
+            | Rejection::Bound(_)
+            | Rejection::Removed(_) => Self::Invalid(rejection.to_string()),
         }
     }
 }

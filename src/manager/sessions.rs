@@ -1,18 +1,19 @@
 //! Sessions: each node's long-lived stream to the leader of this term.
 //!
 //! A node registers and is *ready* from then on; it is told its role, its standing and whom to trust, at once and
-//! whenever that changes. The stream's end is news for the status board, not a verdict.
+//! whenever that changes. It tells how its tasks are, and is then told which it is to have ([`dispatch`](super::dispatch)).
+//! The stream's end is news for the status board, not a verdict.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::AdminError;
 use super::admission::trusted_roots;
+use super::dispatch::{Dispatch, Session};
 use super::rotation::issuing_root;
 use super::status::News;
 use super::term::Term;
@@ -20,6 +21,7 @@ use crate::cluster::frames::{Io, MessageError, read_message, write_message};
 use crate::cluster::store::State;
 use crate::identity::ca::issuer_of;
 use crate::model::{Change, Expect, Node, NodeDescription, NodeId};
+use crate::wire::assignment::Report;
 use crate::wire::limits::SESSION_FRAME;
 use crate::wire::session::{Downward, Upward};
 
@@ -41,6 +43,26 @@ pub enum SessionError {
     /// The leader could not record it.
     #[error("the node could not be recorded")]
     Record(#[from] AdminError),
+}
+
+/// The versions that a node's orders are made of: they are made anew only with other ones, for certificates are read
+/// for them.
+#[derive(Debug, PartialEq, Eq)]
+struct OrdersOf {
+    cluster: Option<u64>,
+    node: Option<u64>,
+    removed: usize,
+}
+
+impl OrdersOf {
+    fn new(node: NodeId, state: &State) -> Self {
+        let cluster = state.cluster.as_ref();
+        Self {
+            cluster: cluster.map(|cluster| cluster.meta.version),
+            node: state.nodes.get(&node).map(|node| node.meta.version),
+            removed: state.removed.len(),
+        }
+    }
 }
 
 impl Term {
@@ -80,15 +102,15 @@ impl Term {
             write_message(&mut writer, &Downward::Removed, SESSION_FRAME).await?;
             return Ok(());
         }
-        let number = self.begin(node).await;
+        let session = self.sessions.begin(node);
         self.tell(node, News::SessionBegan(addr)).await;
         info!(%node, term = self.number, "session began");
         let recorded = self.record(node, &description.0, &addresses).await;
         let outcome = match recorded {
-            Ok(()) => self.talk(node, &mut reader, &mut writer).await,
+            Ok(()) => self.talk(node, &session, &mut reader, &mut writer).await,
             Err(error) => Err(error.into()),
         };
-        if self.end(node, number).await {
+        if self.sessions.end(node, &session) {
             self.tell(node, News::SessionLost).await;
         }
         info!(%node, term = self.number, "session ended");
@@ -98,11 +120,12 @@ impl Term {
     async fn talk(
         &self,
         node: NodeId,
+        session: &Session,
         reader: &mut ReadHalf<Box<dyn Io>>,
         writer: &mut WriteHalf<Box<dyn Io>>,
     ) -> Result<(), SessionError> {
-        let downward = self.send_orders(node, writer);
-        let upward = self.hear(node, reader);
+        let downward = self.send(node, session, writer);
+        let upward = self.hear(node, session, reader);
         tokio::select! {
             outcome = downward => outcome,
             outcome = upward => outcome,
@@ -112,6 +135,7 @@ impl Term {
     async fn hear(
         &self,
         node: NodeId,
+        session: &Session,
         reader: &mut ReadHalf<Box<dyn Io>>,
     ) -> Result<(), SessionError> {
         while let Some(message) = read_message(reader, SESSION_FRAME).await? {
@@ -125,6 +149,7 @@ impl Term {
                 }
                 Upward::Statuses(report) => {
                     debug!(%node, tasks = report.statuses.len(), "statuses of tasks");
+                    self.hear_of_tasks(node, session, report);
                 }
                 Upward::Restarting => self.tell(node, News::Restarting).await,
                 Upward::Leaving => self.tell(node, News::Left).await,
@@ -133,31 +158,52 @@ impl Term {
         Ok(())
     }
 
-    async fn send_orders(
-        &self,
-        node: NodeId,
-        writer: &mut WriteHalf<Box<dyn Io>>,
-    ) -> Result<(), SessionError> {
-        let mut states = self.context.store.watch();
-        let mut sent = None;
-        loop {
-            let orders = self.orders(node, &mut states);
-            if sent.as_ref() != Some(&orders) {
-                debug!(%node, ?orders, "orders");
-                write_message(writer, &orders, SESSION_FRAME).await?;
-                if orders == Downward::Removed {
-                    return Ok(());
-                }
-                sent = Some(orders);
-            }
-            if states.changed().await.is_err() {
-                return Ok(());
-            }
+    fn hear_of_tasks(&self, node: NodeId, session: &Session, report: Report) {
+        let complete = report.complete;
+        let state = self.context.store.watch().borrow().clone();
+        self.picture
+            .send_if_modified(|picture| picture.hear(&state, node, report));
+        if complete {
+            session.heard_all();
         }
     }
 
-    fn orders(&self, node: NodeId, states: &mut watch::Receiver<Arc<State>>) -> Downward {
-        let state = states.borrow_and_update().clone();
+    /// Sends what the node is, and what it is to run, as both change. Of tasks it is told once it has told of those that
+    /// it has: before, it may not be able to run any, and what it says next may be all that is known of them.
+    async fn send(
+        &self,
+        node: NodeId,
+        session: &Session,
+        writer: &mut WriteHalf<Box<dyn Io>>,
+    ) -> Result<(), SessionError> {
+        let states = self.context.store.watch();
+        let mut dispatch = Dispatch::new(self.number, node);
+        let (mut sent, mut made_of) = (None, None);
+        loop {
+            let state = states.borrow().clone();
+            let made_now = Some(OrdersOf::new(node, &state));
+            if made_now != made_of {
+                made_of = made_now;
+                let orders = self.orders(node, &state);
+                if sent.as_ref() != Some(&orders) {
+                    debug!(%node, ?orders, "orders");
+                    write_message(writer, &orders, SESSION_FRAME).await?;
+                    if orders == Downward::Removed {
+                        return Ok(());
+                    }
+                    sent = Some(orders);
+                }
+            }
+            if session.has_heard() {
+                for message in dispatch.next(&state, &self.observed()) {
+                    write_message(writer, &message, SESSION_FRAME).await?;
+                }
+            }
+            session.wake.notified().await;
+        }
+    }
+
+    fn orders(&self, node: NodeId, state: &State) -> Downward {
         let (Some(cluster), Some(known)) = (&state.cluster, state.nodes.get(&node)) else {
             return Downward::Removed;
         };
@@ -199,17 +245,5 @@ impl Term {
             }
         }
         Err(AdminError::OutOfSequence)
-    }
-
-    async fn begin(&self, node: NodeId) -> u64 {
-        let mut sessions = self.sessions.lock().await;
-        let number = sessions.get(&node).map_or(0, |last| last + 1);
-        sessions.insert(node, number);
-        number
-    }
-
-    /// True when no newer session of the node has begun meanwhile.
-    async fn end(&self, node: NodeId, number: u64) -> bool {
-        self.sessions.lock().await.get(&node) == Some(&number)
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rand::Rng;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,15 +16,21 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::admission::{self, Admitted};
+use super::dispatch::Sessions;
+use super::picture::Picture;
 use super::settings::SettingsChange;
 use super::status::News;
-use super::{AdminError, nodes, settings, voters};
+use super::{AdminError, nodes, services, settings, voters};
 use crate::cluster::membership::Peers;
 use crate::cluster::quorum::{self, QuorumView};
 use crate::cluster::store::{ProposeError, ReadError, State, Store};
 use crate::identity::attempts::Attempts;
 use crate::identity::token::{admits, new_secret};
-use crate::model::{Change, NodeId, NodeSpec, NodeState, NodeStatus, Proposal, Role, Timestamp};
+use crate::model::cluster::Secret;
+use crate::model::{
+    Change, NodeId, NodeSpec, NodeState, NodeStatus, Observed, Proposal, Role, ServiceId,
+    ServiceSpec, ServiceUpdate, Timestamp,
+};
 use crate::wire::control::{ControlReply, ControlRequest};
 use crate::wire::join::{Admission, JoinBody, JoinReply};
 
@@ -70,7 +77,9 @@ pub struct Term {
     pub(super) context: LeaderContext,
     pub(super) statuses: watch::Sender<Statuses>,
     pub(super) news: mpsc::Sender<(NodeId, News)>,
-    pub(super) sessions: Mutex<BTreeMap<NodeId, u64>>,
+    /// What nodes have said of their tasks.
+    pub(super) picture: watch::Sender<Picture>,
+    pub(super) sessions: Sessions,
     pub(super) token: CancellationToken,
     pub(super) tracker: TaskTracker,
     attempts: Mutex<Attempts>,
@@ -89,7 +98,8 @@ impl Term {
             context,
             statuses: watch::channel(Statuses::default()).0,
             news,
-            sessions: Mutex::default(),
+            picture: watch::channel(Picture::default()).0,
+            sessions: Sessions::default(),
             token,
             tracker: TaskTracker::new(),
             attempts: Mutex::new(Attempts::new()),
@@ -312,6 +322,57 @@ impl Term {
             .map_or(NodeState::Unknown, |status| status.state);
         let change = nodes::remove(&state, &self.quorum(), node, seen, force)?;
         self.commit(vec![change]).await.map(drop)
+    }
+
+    /// Makes a service. What of it can run runs soon; see the leader's loop, [`work`](super::work).
+    pub async fn create_service(
+        &self,
+        spec: ServiceSpec,
+        registry_auth: Secret,
+    ) -> Result<ServiceId, AdminError> {
+        let state = self.read().await?;
+        let id = ServiceId::from_bits(rand::rng().random());
+        let name = spec.name.clone();
+        let change = services::create(&state, id, spec, registry_auth, (self.context.clock)())?;
+        self.commit(vec![change]).await?;
+        info!(service = %id, name, "service created");
+        Ok(id)
+    }
+
+    /// Changes a service, or takes it back to what it was.
+    pub async fn update_service(
+        &self,
+        id: ServiceId,
+        version: u64,
+        update: ServiceUpdate,
+    ) -> Result<(), AdminError> {
+        let state = self.read().await?;
+        let change = services::update(&state, id, version, update, (self.context.clock)())?;
+        self.commit(vec![change]).await?;
+        info!(service = %id, "service changed");
+        Ok(())
+    }
+
+    /// Removes a service. It is gone to users at once, and its tasks end.
+    pub async fn remove_service(&self, id: ServiceId) -> Result<(), AdminError> {
+        for _ in 0..PLAN_ATTEMPTS {
+            let change = services::remove(&*self.read().await?, id)?;
+            match self.commit(vec![change]).await {
+                Ok(_) => {
+                    info!(service = %id, "service removed");
+                    return Ok(());
+                }
+                // The loop writes the progress of updates into services.
+                Err(AdminError::OutOfSequence) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(AdminError::OutOfSequence)
+    }
+
+    /// What nodes have said of their tasks in this term: merged with what is durable, how each of them is.
+    pub fn observed(&self) -> Observed {
+        self.picture.borrow().observed.clone()
     }
 
     pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<u64, AdminError> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, Node, NodeId, Timestamp};
+use super::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, Template, Timestamp};
 
 /// What the proposer believes of the object it changes; the store checks it when the entry is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,16 @@ pub enum Change {
     PutNode(Expect, Box<Node>),
     /// Removes a node and shuts it out for good.
     RemoveNode(Expect, NodeId),
+    /// Creates or replaces a service. Its name must be nobody else's.
+    PutService(Expect, Box<Service>),
+    /// Removes a service. Its tasks are removed one by one, before.
+    RemoveService(Expect, ServiceId),
+    /// Keeps what the tasks of one version of a service share, if it is not kept yet. It goes with the last of them.
+    PutTemplate(ServiceId, u64, Box<Template>),
+    /// Creates or replaces a task. Its template must be kept, and a node that it has it keeps.
+    PutTask(Expect, Box<Task>),
+    /// Removes a task.
+    RemoveTask(Expect, TaskId),
 }
 
 /// Changes that are applied together or not at all.
@@ -44,9 +54,15 @@ pub enum Rejection {
     /// There is such an object already.
     #[error("name conflicts with an existing object")]
     Exists,
+    /// Another service has this name. Docker's clients match on these words.
+    #[error("name conflicts with an existing object: service {0} already exists")]
+    NameTaken(String),
     /// There is no such object.
     #[error("object does not exist")]
     NotFound,
+    /// A task cannot move to another node.
+    #[error("task {0} is bound to its node")]
+    Bound(TaskId),
     /// The node was removed from the cluster and stays out.
     #[error("node {0} was removed from this cluster")]
     Removed(NodeId),

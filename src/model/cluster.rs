@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::task_spec::Driver;
 use super::{ClusterId, Meta};
 
 /// What a join token admits to.
@@ -85,6 +86,14 @@ pub struct ClusterSpec {
     pub auto_lock: bool,
     /// The log driver of tasks that name none.
     pub log_driver: Option<serde_json::Value>,
+}
+
+impl ClusterSpec {
+    /// Where the output of tasks goes that name no driver.
+    pub fn default_log_driver(&self) -> Option<Driver> {
+        let driver = self.log_driver.clone()?;
+        serde_json::from_value(driver).ok()
+    }
 }
 
 impl Default for ClusterSpec {

@@ -31,6 +31,8 @@ pub mod id;
 pub mod image;
 pub mod limits;
 pub mod node;
+pub mod service;
+pub mod service_spec;
 pub mod task;
 pub mod task_spec;
 pub mod time;
@@ -46,6 +48,9 @@ pub use node::{
     Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform, Resources,
     Role, Standing,
 };
+pub use service::{AuthFrom, Observed, Service, ServiceUpdate, Template};
+pub use service_spec::ServiceSpec;
+pub use task::record::Task;
 pub use task::{Slot, TaskState, TaskStatus};
 pub use task_spec::{ContainerSpec, TaskSpec};
 pub use time::Timestamp;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::task_spec::GenericResource;
 use super::{Meta, NodeId, Timestamp};
 
 /// Docker's two roles. A node that votes is a manager; every other is a worker.
@@ -124,6 +125,9 @@ pub struct NodeDescription {
     /// Lowest and highest protocol version it speaks.
     #[serde(default)]
     pub protocol: (u16, u16),
+    /// What its operator counts beside processors and memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generic_resources: Vec<GenericResource>,
 }
 
 /// Operating system and architecture, as Docker names them (`linux`, `x86_64`).

@@ -4,6 +4,7 @@
 //! which [`transitions`] lists as data. *Desired* is what the leader wants, *observed* is what the agent saw: two
 //! fields with two writers. Numbers, names and messages are Docker's.
 
+pub mod record;
 pub mod transitions;
 
 use std::fmt;

@@ -23,7 +23,7 @@ pub use mount::{
 use super::Platform;
 
 /// Whether a field is what it is when nobody set it.
-fn unset<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn unset<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

@@ -1,6 +1,6 @@
 //! What the API asks of this node, answered by the [`Daemon`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,11 @@ use crate::api::backend::{
     Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest, JoinRequest, Leader,
     Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
 };
-use crate::cluster::store::State;
 use crate::config;
 use crate::manager::AdminError;
 use crate::manager::settings::SettingsChange;
 use crate::manager::term::Term;
-use crate::model::{AddressSpec, Node, NodeId, NodeSpec, Role, Standing, Timestamp};
+use crate::model::{AddressSpec, NodeId, NodeSpec, Role, Standing, Timestamp};
 use crate::wire::{DEFAULT_PORT, StreamKind};
 
 /// A request waits this long for a leader before it is refused.
@@ -197,7 +196,6 @@ impl Leader for LeaderHandle {
                 .and_then(|node| node.addresses.first());
             status.addr = told.copied().or(status.addr);
         }
-        let state = with_roles(&state, &quorum.voters);
         Ok(ClusterView {
             state,
             leader: self.member.node,
@@ -255,42 +253,14 @@ impl Leader for LeaderHandle {
     }
 }
 
-/// The state with each node's role as it is at this moment: the stored one follows a change of voters a little later.
-fn with_roles(state: &Arc<State>, voters: &BTreeSet<NodeId>) -> Arc<State> {
-    let role = |node: &Node| {
-        if voters.contains(&node.id) {
-            Role::Manager
-        } else {
-            Role::Worker
-        }
-    };
-    let stale: Vec<_> = state
-        .nodes
-        .values()
-        .filter(|node| node.role != role(node))
-        .cloned()
-        .collect();
-    if stale.is_empty() {
-        return state.clone();
-    }
-    let mut shown = State::clone(state);
-    for node in stale {
-        let role = role(&node);
-        shown.nodes.insert(
-            node.id,
-            Arc::new(Node {
-                role,
-                ..Node::clone(&node)
-            }),
-        );
-    }
-    Arc::new(shown)
-}
-
 fn admin_refusal(error: AdminError) -> Refusal {
     match error {
         AdminError::Invalid(words) => Refusal::invalid(words),
-        AdminError::NoSuchNode(_) => Refusal::not_found(error.to_string()),
+        AdminError::Conflict(words) => Refusal::conflict(words),
+        AdminError::Unsupported(words) => Refusal::new(RefusalClass::NotImplemented, words),
+        AdminError::NoSuchNode(_) | AdminError::NoSuchService(_) => {
+            Refusal::not_found(error.to_string())
+        }
         AdminError::OutOfSequence => Refusal::out_of_sequence(),
         AdminError::NoLeader => Refusal::no_leader(),
         AdminError::Unconfirmed => Refusal::new(RefusalClass::Unconfirmed, error.to_string()),

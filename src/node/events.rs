@@ -11,7 +11,8 @@ use tokio::sync::broadcast;
 use crate::api::backend::Event;
 use crate::cluster::store::{Changed, StateEvent};
 use crate::manager::term::Statuses;
-use crate::model::{Node, NodeId, Role, Timestamp};
+use crate::model::service_spec::Mode;
+use crate::model::{Node, NodeId, Role, Service, Timestamp};
 
 /// Events kept for those who ask what was; dockerd keeps as many.
 const KEPT: usize = 256;
@@ -48,14 +49,18 @@ impl Events {
 
     /// Records a change of the store, at the time that the leader gave it, else `now`.
     pub fn applied(&self, event: &StateEvent, now: Timestamp) {
-        let Some((action, actor, attributes)) = describe(&event.changed) else {
+        let Some((kind, action, actor, attributes)) = describe(&event.changed) else {
             return;
         };
         let at = match &event.changed {
             Changed::Node { new: Some(new), .. } => new.meta.updated_at,
-            Changed::Node { new: None, .. } | Changed::Cluster { .. } => now,
+            Changed::Service { new: Some(new), .. } => new.meta.updated_at,
+            Changed::Node { .. }
+            | Changed::Service { .. }
+            | Changed::Task { .. }
+            | Changed::Cluster { .. } => now,
         };
-        self.record(action, actor, attributes, at);
+        self.record(kind, action, actor, attributes, at);
     }
 
     /// Records what has changed between two looks at all nodes.
@@ -76,14 +81,15 @@ impl Events {
                 ("state.old".to_owned(), word(&old)),
                 ("state.new".to_owned(), word(&status.state)),
             ]);
-            self.record("update", *node, attributes, at);
+            self.record("node", "update", node.to_string(), attributes, at);
         }
     }
 
     fn record(
         &self,
+        kind: &str,
         action: &str,
-        actor: NodeId,
+        actor: String,
         attributes: BTreeMap<String, String>,
         at: Timestamp,
     ) {
@@ -92,9 +98,9 @@ impl Events {
             .back()
             .map_or_else(Timestamp::default, |event| event.time);
         let event = Event {
-            kind: "node".into(),
+            kind: kind.into(),
             action: action.into(),
-            actor: actor.to_string(),
+            actor,
             attributes,
             time: at.max(Timestamp::from_nanos(last.nanos() + 1)),
         };
@@ -115,43 +121,72 @@ fn word<T: serde::Serialize>(value: &T) -> String {
     }
 }
 
-type Description = (&'static str, NodeId, BTreeMap<String, String>);
+/// Kind, action, actor and attributes of an event.
+type Description = (&'static str, &'static str, String, BTreeMap<String, String>);
 
+/// What Docker tells of a change. Of tasks it tells nothing.
 fn describe(change: &Changed) -> Option<Description> {
-    let name = |node: &Node| ("name".to_owned(), node.description.hostname.clone());
     match change {
-        Changed::Cluster { .. }
-        | Changed::Node {
-            old: None,
-            new: None,
-            ..
-        } => None,
-        Changed::Node {
-            old: None,
-            new: Some(new),
-            ..
-        } => Some(("create", new.id, BTreeMap::from([name(new)]))),
-        Changed::Node {
-            old: Some(old),
-            new: None,
-            ..
-        } => Some(("remove", old.id, BTreeMap::from([name(old)]))),
-        Changed::Node {
-            old: Some(old),
-            new: Some(new),
-            ..
-        } => {
-            let mut attributes = BTreeMap::from([name(new)]);
-            let (before, after) = (&old.spec.availability, &new.spec.availability);
-            if before != after {
-                attributes.insert("availability.old".into(), word(before));
-                attributes.insert("availability.new".into(), word(after));
-            }
-            if old.role != new.role {
-                attributes.insert("role.old".into(), word::<Role>(&old.role));
-                attributes.insert("role.new".into(), word::<Role>(&new.role));
-            }
-            Some(("update", new.id, attributes))
+        Changed::Cluster { .. } | Changed::Task { .. } => None,
+        Changed::Node { id, old, new } => {
+            let (action, attributes) = describe_node(old.as_deref(), new.as_deref())?;
+            Some(("node", action, id.to_string(), attributes))
+        }
+        Changed::Service { id, old, new } => {
+            let (action, attributes) = describe_service(old.as_deref(), new.as_deref())?;
+            Some(("service", action, id.to_string(), attributes))
         }
     }
+}
+
+type Told = (&'static str, BTreeMap<String, String>);
+
+fn describe_node(old: Option<&Node>, new: Option<&Node>) -> Option<Told> {
+    let name = ("name".to_owned(), new.or(old)?.description.hostname.clone());
+    let mut attributes = BTreeMap::from([name]);
+    let (Some(old), Some(new)) = (old, new) else {
+        let action = if new.is_some() { "create" } else { "remove" };
+        return Some((action, attributes));
+    };
+    let (before, after) = (&old.spec.availability, &new.spec.availability);
+    if before != after {
+        attributes.insert("availability.old".into(), word(before));
+        attributes.insert("availability.new".into(), word(after));
+    }
+    if old.role != new.role {
+        attributes.insert("role.old".into(), word::<Role>(&old.role));
+        attributes.insert("role.new".into(), word::<Role>(&new.role));
+    }
+    Some(("update", attributes))
+}
+
+fn describe_service(old: Option<&Service>, new: Option<&Service>) -> Option<Told> {
+    let name = ("name".to_owned(), new.or(old)?.spec.name.clone());
+    let mut attributes = BTreeMap::from([name]);
+    let (Some(old), Some(new)) = (old, new) else {
+        let action = if new.is_some() { "create" } else { "remove" };
+        return Some((action, attributes));
+    };
+    let mut tell = |what: &str, before: String, after: String| {
+        if before != after {
+            attributes.insert(format!("{what}.old"), before);
+            attributes.insert(format!("{what}.new"), after);
+        }
+    };
+    let replicas = |service: &Service| match service.spec.mode.read() {
+        Mode::Replicated { replicas } => replicas.to_string(),
+        Mode::Global | Mode::GlobalJob | Mode::ReplicatedJob { .. } => String::new(),
+    };
+    tell("replicas", replicas(old), replicas(new));
+    let image = |service: &Service| {
+        let container = service.spec.task_template.container_spec.as_ref();
+        container.map_or_else(String::new, |container| container.image.clone())
+    };
+    tell("image", image(old), image(new));
+    let update = |service: &Service| {
+        let update = service.update.as_ref();
+        update.map_or_else(String::new, |update| word(&update.state))
+    };
+    tell("updatestate", update(old), update(new));
+    Some(("update", attributes))
 }

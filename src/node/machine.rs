@@ -35,6 +35,7 @@ pub fn describe(labels: &BTreeMap<String, String>) -> NodeDescription {
         runtime: String::new(),
         engine_labels: labels.clone(),
         protocol: (PROTOCOL_MIN, PROTOCOL_MAX),
+        generic_resources: Vec::new(),
     }
 }
 

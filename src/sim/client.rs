@@ -60,7 +60,10 @@ impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Invalid(_)
+            | AdminError::Conflict(_)
+            | AdminError::Unsupported(_)
             | AdminError::NoSuchNode(_)
+            | AdminError::NoSuchService(_)
             | AdminError::OutOfSequence
             | AdminError::NoLeader => Self::Refused(error.to_string()),
             AdminError::Unconfirmed | AdminError::Internal(_) => Self::Unknown(error.to_string()),

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Order, through};
 use super::node::Node;
+use super::work;
 use super::world::World;
 use crate::cluster::quorum::{self, QuorumStep};
 use crate::cluster::store::State;
@@ -116,6 +117,7 @@ fn settled(world: &World) -> Result<(), String> {
     let state = store.watch().borrow().clone();
     check_members(world, &state, &term)?;
     check_quorum(world, &state, leader, &term)?;
+    work::check(world, &state, &term)?;
     let rotating = state.cluster.as_ref().is_some_and(|c| c.rotation.is_some());
     match rotating {
         true => Err("the rotation of the root does not end".into()),

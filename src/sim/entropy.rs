@@ -3,8 +3,8 @@
 //! openraft draws its election timeouts, tokio the order of its `select!` branches and the standard library the
 //! order of its hash maps from the system. The system's call is answered here instead, on a thread that asked for
 //! it with [`seed`]; every other thread gets what the kernel gives. *ring* asks the kernel without this call, so
-//! keys and nonces differ from run to run: nothing that the cluster does may depend on their bits, and
-//! [`keys`](super::keys) sees to it that the order of node IDs does not either.
+//! signatures and nonces differ from run to run: nothing that the cluster does may depend on their bits. Node IDs do
+//! not: they follow from [`keys`](super::keys).
 
 #![expect(
     unsafe_code,

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::clock;
+use super::customer::Kind;
 use crate::cluster::store::{Changed, State, StateEvent};
-use crate::model::{Node, NodeId, NodeState};
+use crate::model::{Node, NodeId, NodeState, ServiceId, Task, TaskId, TaskStatus};
 
 /// One start of one machine's daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +41,11 @@ pub(super) enum Ask {
     Remove(NodeId),
     /// Let a machine in.
     Join(NodeId),
-    /// Anything else that an operator does.
+    /// Make a service of this name.
+    Create(String, Kind),
+    /// Remove a service.
+    Forget(ServiceId),
+    /// Anything else that an operator or a customer does.
     Operate(String),
 }
 
@@ -97,6 +102,14 @@ pub(super) enum Entry {
         life: Life,
         node: NodeId,
         state: NodeState,
+    },
+    /// A node's agent says this of a task.
+    Told(Life, TaskId, TaskStatus),
+    /// So often a process began on a machine that names this ID, in the whole run.
+    Processes {
+        node: NodeId,
+        task: TaskId,
+        begun: u32,
     },
     /// An operation began.
     Asked(u64, Ask),
@@ -222,6 +235,13 @@ impl Names {
             Entry::Shown { life, node, state } => {
                 format!("{} sees {} {state:?}", self.life(*life), self.name(*node))
             }
+            Entry::Told(life, task, status) => {
+                let (state, err) = (status.state, &status.err);
+                format!("{} says {task} is {state} {err}", self.life(*life))
+            }
+            Entry::Processes { node, task, begun } => {
+                format!("{} began {task} {begun} times", self.name(*node))
+            }
             Entry::Asked(number, Ask::Operate(words)) => {
                 format!("#{number} {}", self.shorten(words))
             }
@@ -252,8 +272,28 @@ impl Names {
             Changed::Node {
                 id, new: Some(new), ..
             } => format!("{} {}", self.name(*id), marks(new)),
+            Changed::Service { id, new: None, .. } => format!("service {id} removed"),
+            Changed::Service {
+                id, new: Some(new), ..
+            } => format!("service {id} {:?} {}", new.spec.mode.read(), new.removed),
+            Changed::Task { id, new: None, .. } => format!("task {id} removed"),
+            Changed::Task {
+                new: Some(task), ..
+            } => self.task(task),
         };
         format!("{} {what}", event.version)
+    }
+
+    fn task(&self, task: &Task) -> String {
+        let node = task
+            .node
+            .map_or_else(|| "nowhere".into(), |node| self.name(node));
+        let slot = self.shorten(&task.slot.to_string());
+        let (desired, status) = (task.desired, &task.status);
+        format!(
+            "task {} of {}.{slot} on {node}: {} to be {desired} {}",
+            task.id, task.service, status.state, status.err
+        )
     }
 
     /// A number that is the same for two runs that went the same way.

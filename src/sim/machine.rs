@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::host::Host;
 use super::node::Node;
 use crate::agent::session::Orders;
 use crate::cluster::store::memory_disk::MemoryDisk;
@@ -29,6 +30,7 @@ pub(super) struct Machine {
     pub(super) slot: usize,
     pub(super) id: NodeId,
     pub(super) disk: MemoryDisk,
+    pub(super) host: Host,
     /// Held while its daemon is started or stopped.
     pub(super) change: AsyncMutex<()>,
     key: NodeKey,
@@ -51,6 +53,7 @@ impl Machine {
             slot,
             id: key.node_id(),
             disk: MemoryDisk::default(),
+            host: Host::default(),
             change: AsyncMutex::default(),
             key,
             state: Mutex::new(Kept {
@@ -108,7 +111,9 @@ impl Machine {
         papers.map_or(Standing::Worker, Credentials::standing)
     }
 
+    /// It is no member any more, and nothing of its tasks stays.
     pub(super) fn set_out(&self, out: Out) {
+        self.host.clear();
         self.kept().out = Some(out);
     }
 

@@ -5,6 +5,7 @@
 //! | the store: openraft, redb, seals, snapshots | disks in memory that lose, tear and delay what is not synced |
 //! | the quorum's decisions, the leader's work, admission with real keys and certificates | the network, with sessions, calls and forwarded requests over it |
 //! | the agent's session and its search for the leader | gossip and the failure detector, late and sometimes wrong |
+//! | the agent's runner, with its ledger's records | containers, images, the ledger's file |
 //! | | wall clocks, which go wrong |
 //!
 //! Not simulated: QUIC and its handshakes (certificates are issued and read here, and nobody checks them on the way),
@@ -21,8 +22,7 @@
 //! A run follows from its seed. Each runs in a process of its own, on one thread: timers are virtual, and all chance,
 //! that inside of openraft, tokio and the standard library included, is drawn from the seed ([`entropy`]). Two runs of
 //! a seed with the same program write the same history; a test shows it. The order of events follows from the whole
-//! program, so a seed means nothing for another version of it. What differs between two runs: the bits of keys, IDs,
-//! signatures and nonces; their order does not.
+//! program, so a seed means nothing for another version of it. What differs between two runs: signatures and nonces.
 //!
 //! `SKEIN_SEED=n cargo test --lib sim::` runs one seed, with `RUST_LOG` if it is set; `SKEIN_SEEDS=n` runs so many of
 //! each kind.
@@ -30,11 +30,13 @@
 mod client;
 mod clock;
 mod converge;
+mod customer;
 mod dice;
 mod entropy;
 mod faults;
 mod gossip;
 mod history;
+mod host;
 mod invariants;
 mod keys;
 mod lying_disks;
@@ -46,6 +48,8 @@ mod operator;
 mod pipe;
 mod record;
 mod runner;
+mod services;
 mod storm;
 mod tests;
+mod work;
 mod world;

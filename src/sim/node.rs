@@ -19,11 +19,13 @@ use tokio_util::task::TaskTracker;
 use super::clock;
 use super::gossip::View;
 use super::history::Life;
+use super::host::RUNTIME;
 use super::machine::Machine;
 use super::network::{Job, SimLink};
 use super::pipe;
 use super::record;
 use super::world::World;
+use crate::agent::runner::Runner;
 use crate::agent::session::{self, Farewell, Orders, SelfPortrait, SessionChannels};
 use crate::cluster::frames::Io;
 use crate::cluster::membership::Peers;
@@ -67,6 +69,8 @@ pub(super) struct Node {
     pub(super) end: watch::Sender<Option<End>>,
     pub(super) stop: CancellationToken,
     farewells: mpsc::Sender<Farewell>,
+    /// Runs the tasks of this node.
+    pub(super) runner: Runner,
     tracker: TaskTracker,
     view: Mutex<View>,
     shut_out: Mutex<BTreeSet<NodeId>>,
@@ -105,6 +109,8 @@ impl Node {
             Standing::Worker => None,
             Standing::Eligible => Some(open(world, machine, life, &tracker, &stop).await?),
         };
+        let host_stop = stop.child_token();
+        let runner = machine.host.start(machine, &tracker, host_stop).await;
         let (leader, leader_out) = watch::channel(None);
         let (term, term_out) = watch::channel(None);
         let (orders, orders_out) = watch::channel(Orders::default());
@@ -123,6 +129,7 @@ impl Node {
             end: watch::Sender::new(None),
             stop,
             farewells: farewells_in,
+            runner,
             tracker,
             view: Mutex::default(),
             shut_out: Mutex::default(),
@@ -167,7 +174,7 @@ impl Node {
             portrait: self.portrait.subscribe(),
             farewells: ends.farewells,
             orders: ends.orders,
-            runner: watch::channel(None).1,
+            runner: watch::channel(Some(self.runner.clone())).1,
         };
         let (node, owner) = (self.clone(), world.clone());
         let open = move |leader| open_session(owner.clone(), node.clone(), leader);
@@ -332,6 +339,7 @@ fn portrait(machine: &Machine) -> SelfPortrait {
     SelfPortrait {
         description: NodeDescription {
             hostname: format!("host-{}", machine.slot),
+            runtime: RUNTIME.into(),
             ..NodeDescription::default()
         },
         addresses: vec![machine.address()],

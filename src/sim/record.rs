@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::history::{Entry, History};
 use super::node::Node;
 use super::world::World;
+use crate::agent::runner::Statuses;
 use crate::cluster::store::Store;
 use crate::model::NodeState;
 
@@ -22,7 +23,25 @@ pub(super) fn spawn(world: &Arc<World>, node: &Arc<Node>) {
         node.run(terms(history.clone(), node.clone()));
         node.run(statuses(history.clone(), node.clone()));
     }
+    node.run(tasks(history.clone(), node.clone()));
     node.run(orders(history, node.clone()));
+}
+
+async fn tasks(history: History, node: Arc<Node>) {
+    let mut statuses = node.runner.statuses();
+    let mut told = Statuses::new();
+    loop {
+        let now = statuses.borrow_and_update().clone();
+        for (task, status) in &now {
+            if told.get(task) != Some(status) {
+                history.add(Entry::Told(node.life, *task, status.clone()));
+            }
+        }
+        told = now;
+        if statuses.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn states(history: History, node: Arc<Node>, store: Store) {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::Client;
 use super::converge;
+use super::customer::Customer;
 use super::dice::Dice;
 use super::faults::Faults;
 use super::operator::Operator;
@@ -76,6 +77,15 @@ async fn suffer(world: &Arc<World>, seed: u64) -> Result<(), String> {
             Duration::from_secs(STORM_SECS.0),
             Duration::from_secs(STORM_SECS.1),
         );
+    let customer = Customer {
+        world: world.clone(),
+        dice: Dice::new(seed, "customer"),
+    };
+    let (shops, closed) = oneshot::channel::<()>();
+    world.run(async move {
+        customer.work(end).await;
+        drop(shops);
+    });
     if busy {
         let (pauses, operator) = (Dice::new(seed, "operator's pauses"), operator.clone());
         world.run(async move {
@@ -90,7 +100,8 @@ async fn suffer(world: &Arc<World>, seed: u64) -> Result<(), String> {
     }
     faults.rage(end).await;
     faults.heal().await;
-    if timeout(LAST_ACT, idle).await.is_err() {
+    let both = async { (idle.await, closed.await) };
+    if timeout(LAST_ACT, both).await.is_err() {
         return Err(format!(
             "what an operator began takes longer than {LAST_ACT:?}"
         ));

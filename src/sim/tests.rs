@@ -1,11 +1,12 @@
 //! The simulations that every test run makes.
 
 use super::runner::{digest_of, run, run_to_fail};
-use super::{lying_disks, one_by_one, storm};
+use super::{lying_disks, one_by_one, services, storm};
 
 /// Seeds of each kind: together less than a minute of one core, in a debug build.
 const STORMS: u64 = 14;
 const DECLINES: u64 = 6;
+const LIVES: u64 = 6;
 
 #[test]
 fn storms_pass() {
@@ -24,6 +25,15 @@ fn five_may_die_one_by_one() {
         "sim::tests::five_may_die_one_by_one",
         DECLINES,
         |world, seed| async move { one_by_one::run(&world, seed).await },
+    );
+}
+
+#[test]
+fn services_run_while_nodes_die() {
+    run(
+        "sim::tests::services_run_while_nodes_die",
+        LIVES,
+        |world, seed| async move { services::run(&world, seed).await },
     );
 }
 

@@ -299,6 +299,10 @@ impl World {
         machine.disk.crash(survives);
         self.history.add(Entry::Ended(node.life));
         self.note(node.end().await);
+        if self.dice.chance(0.5) {
+            // It was the machine and not only its daemon.
+            machine.host.lose_power();
+        }
     }
 
     fn note(&self, outcome: Result<(), String>) {
@@ -384,6 +388,10 @@ impl World {
     pub(super) async fn end(&self) {
         self.stop.cancel();
         for machine in &self.machines {
+            let node = machine.id;
+            for (task, begun) in machine.host.processes() {
+                self.history.add(Entry::Processes { node, task, begun });
+            }
             self.crash(machine, || true).await;
         }
         self.tasks.close();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Json;
-use super::assignment::{Assignments, Report};
+use super::assignment::{Assigned, Assignments, Report};
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 
 /// From a node to the leader.
@@ -50,4 +50,6 @@ pub enum Downward {
     Assignments(Assignments),
     /// The node was removed from the cluster and is to stop.
     Removed,
+    /// Tasks that belong to the complete set that follows, where one message cannot hold it.
+    More(Vec<Json<Assigned>>),
 }

@@ -61,6 +61,41 @@ impl Row {
     }
 }
 
+#[cfg(test)]
+impl Row {
+    /// What the row does to what is kept, where no file is in between.
+    pub(super) fn apply(&self, contents: &mut Contents) {
+        fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
+            serde_json::from_slice(bytes).unwrap()
+        }
+        let (table, task, bytes) = match self {
+            Self::Mark(bytes) => {
+                contents.mark = read(bytes);
+                return;
+            }
+            Self::Task(table, task, bytes) => (table.to_string(), task, bytes),
+        };
+        let Some(bytes) = bytes else {
+            contents.tasks.remove(task);
+            return;
+        };
+        if table == ORDERS.to_string() {
+            let order: Order = read(bytes);
+            let kept = contents.tasks.entry(*task).or_insert_with(|| Kept {
+                order: order.clone(),
+                progress: Progress::default(),
+                made: None,
+            });
+            kept.order = order;
+        } else if let Some(kept) = contents.tasks.get_mut(task) {
+            match table == PROGRESS.to_string() {
+                true => kept.progress = read(bytes),
+                false => kept.made = Some(read(bytes)),
+            }
+        }
+    }
+}
+
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records are structs with text for keys")
 }

@@ -61,6 +61,7 @@ pub(crate) fn description(number: u8) -> NodeDescription {
         runtime: String::new(),
         engine_labels: BTreeMap::from([("disk".into(), "ssd".into())]),
         protocol: (1, 1),
+        generic_resources: Vec::new(),
     }
 }
 

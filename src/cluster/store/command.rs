@@ -3,13 +3,17 @@
 //! In between it is copied as bytes: to disks, to followers, out of the log again. It begins with a
 //! format version; objects inside are JSON, so that fields may be added to them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::types::Blob;
-use crate::model::{Change, Cluster, Expect, Node, NodeId, Proposal, Timestamp};
+use crate::model::{
+    Change, Cluster, Expect, Node, NodeId, Proposal, Service, ServiceId, Task, TaskId, Template,
+    Timestamp,
+};
 use crate::wire::codec::{DecodeError, EncodeError};
 use crate::wire::{Json, decode, encode};
 
@@ -37,17 +41,7 @@ impl Command {
         let mut bytes = vec![FORMAT];
         bytes.extend(encode(&ProposalRecord {
             at: proposal.at,
-            changes: proposal
-                .changes
-                .iter()
-                .map(|change| match change {
-                    Change::PutCluster(expect, cluster) => {
-                        ChangeRecord::PutCluster(*expect, Json(&**cluster))
-                    }
-                    Change::PutNode(expect, node) => ChangeRecord::PutNode(*expect, Json(&**node)),
-                    Change::RemoveNode(expect, node) => ChangeRecord::RemoveNode(*expect, *node),
-                })
-                .collect(),
+            changes: proposal.changes.iter().map(ChangeRecord::of).collect(),
         })?);
         Ok(Self::from_bytes(bytes.into()))
     }
@@ -80,21 +74,11 @@ impl Command {
         if format != FORMAT {
             return Err(CommandError::Format(format));
         }
-        let record: ProposalRecord<Box<Cluster>, Box<Node>> =
-            decode(body).map_err(CommandError::Malformed)?;
+        let record: ProposalRecord<'_> = decode(body).map_err(CommandError::Malformed)?;
+        let changes = record.changes.into_iter();
         Ok(Proposal {
             at: record.at,
-            changes: record
-                .changes
-                .into_iter()
-                .map(|change| match change {
-                    ChangeRecord::PutCluster(expect, cluster) => {
-                        Change::PutCluster(expect, cluster.0)
-                    }
-                    ChangeRecord::PutNode(expect, node) => Change::PutNode(expect, node.0),
-                    ChangeRecord::RemoveNode(expect, node) => Change::RemoveNode(expect, node),
-                })
-                .collect(),
+            changes: changes.map(ChangeRecord::into_change).collect(),
         })
     }
 }
@@ -112,25 +96,67 @@ impl fmt::Display for Command {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ProposalRecord<C, N> {
+struct ProposalRecord<'a> {
     at: Timestamp,
-    #[serde(bound(
-        serialize = "C: Serialize, N: Serialize",
-        deserialize = "C: serde::de::DeserializeOwned, N: serde::de::DeserializeOwned"
-    ))]
-    changes: Vec<ChangeRecord<C, N>>,
+    changes: Vec<ChangeRecord<'a>>,
 }
+
+/// An object in its frame: borrowed on the way in, owned on the way out.
+type Object<'a, T> = Json<Cow<'a, T>>;
 
 /// [`Change`] with its objects as JSON. Kinds are only ever added at the end.
 #[derive(Serialize, Deserialize)]
-#[serde(bound(
-    serialize = "C: Serialize, N: Serialize",
-    deserialize = "C: serde::de::DeserializeOwned, N: serde::de::DeserializeOwned"
-))]
-enum ChangeRecord<C, N> {
-    PutCluster(Expect, Json<C>),
-    PutNode(Expect, Json<N>),
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most are services and tasks, and each lives for a moment"
+)]
+enum ChangeRecord<'a> {
+    PutCluster(Expect, Object<'a, Cluster>),
+    PutNode(Expect, Object<'a, Node>),
     RemoveNode(Expect, NodeId),
+    PutService(Expect, Object<'a, Service>),
+    RemoveService(Expect, ServiceId),
+    PutTemplate(ServiceId, u64, Object<'a, Template>),
+    PutTask(Expect, Object<'a, Task>),
+    RemoveTask(Expect, TaskId),
+}
+
+impl<'a> ChangeRecord<'a> {
+    fn of(change: &'a Change) -> Self {
+        fn object<T: Clone>(object: &T) -> Object<'_, T> {
+            Json(Cow::Borrowed(object))
+        }
+        match change {
+            Change::PutCluster(expect, cluster) => Self::PutCluster(*expect, object(cluster)),
+            Change::PutNode(expect, node) => Self::PutNode(*expect, object(node)),
+            Change::RemoveNode(expect, node) => Self::RemoveNode(*expect, *node),
+            Change::PutService(expect, service) => Self::PutService(*expect, object(service)),
+            Change::RemoveService(expect, id) => Self::RemoveService(*expect, *id),
+            Change::PutTemplate(service, version, template) => {
+                Self::PutTemplate(*service, *version, object(template))
+            }
+            Change::PutTask(expect, task) => Self::PutTask(*expect, object(task)),
+            Change::RemoveTask(expect, id) => Self::RemoveTask(*expect, *id),
+        }
+    }
+
+    fn into_change(self) -> Change {
+        fn object<T: Clone>(object: Object<'_, T>) -> Box<T> {
+            Box::new(object.0.into_owned())
+        }
+        match self {
+            Self::PutCluster(expect, cluster) => Change::PutCluster(expect, object(cluster)),
+            Self::PutNode(expect, node) => Change::PutNode(expect, object(node)),
+            Self::RemoveNode(expect, node) => Change::RemoveNode(expect, node),
+            Self::PutService(expect, service) => Change::PutService(expect, object(service)),
+            Self::RemoveService(expect, id) => Change::RemoveService(expect, id),
+            Self::PutTemplate(service, version, template) => {
+                Change::PutTemplate(service, version, object(template))
+            }
+            Self::PutTask(expect, task) => Change::PutTask(expect, object(task)),
+            Self::RemoveTask(expect, id) => Change::RemoveTask(expect, id),
+        }
+    }
 }
 
 #[cfg(test)]

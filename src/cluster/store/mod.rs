@@ -16,7 +16,7 @@
 //!
 //! | file | decides |
 //! |---|---|
-//! | `state` `command` | what a proposal changes, and its encoding |
+//! | `state` `work` `command` | what a proposal changes, and its encoding |
 //! | `types` `rpc` | what is stored and sent |
 //! | `log` `mirror` `writer` | entries in memory, and when they are on disk |
 //! | `log_file` `log_fields` `mark` `disk` `seal` `fault` | files, and what can be wrong with them |
@@ -51,6 +51,7 @@ mod snapshot;
 mod state;
 mod ticks;
 mod types;
+mod work;
 mod writer;
 
 pub mod measure;
@@ -85,6 +86,7 @@ pub use recover::{RecoverError, Recovered, recover};
 pub use rpc::MessageError;
 pub use serve::HandleError;
 pub use state::{Action, Changed, State, StateEvent};
+pub use work::{TemplateKey, Work};
 
 pub(crate) use disk::Disk;
 #[cfg(test)]

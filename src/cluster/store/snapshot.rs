@@ -14,7 +14,8 @@ use super::fault::FileFault;
 use super::seal::{Kind, Sealer};
 use super::state::State;
 use super::types::{Epoch, LogRef, Members, SnapshotMeta, StoredMembership};
-use crate::model::{Cluster, Node, NodeId, Timestamp};
+use super::work::{TemplateKey, Work};
+use crate::model::{Cluster, Node, NodeId, Service, Task, Template, Timestamp};
 use crate::wire::codec::{DECODE_LIMIT, DecodeError, EncodeError};
 use crate::wire::{Json, decode, encode};
 
@@ -23,7 +24,9 @@ const MAGIC: &[u8; 8] = b"SKEINSNP";
 /// The format of the file.
 const FILE_FORMAT: u16 = 1;
 /// The format of the content, which also travels.
-const CONTENT_FORMAT: u16 = 1;
+const CONTENT_FORMAT: u16 = 2;
+/// The format before services and tasks.
+const WITHOUT_WORK: u16 = 1;
 /// Longest content, in bytes: what the codec decodes.
 pub(super) const MAX_CONTENT: usize = DECODE_LIMIT;
 
@@ -71,6 +74,18 @@ struct Record<C, N> {
     removed: Vec<(NodeId, Timestamp)>,
 }
 
+/// What [`WITHOUT_WORK`] ends before.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "S: Serialize, P: Serialize, T: Serialize",
+    deserialize = "S: serde::de::DeserializeOwned, P: serde::de::DeserializeOwned, T: serde::de::DeserializeOwned"
+))]
+struct WorkRecord<S, P, T> {
+    services: Vec<Json<S>>,
+    templates: Vec<(TemplateKey, Json<P>)>,
+    tasks: Vec<Json<T>>,
+}
+
 impl Image {
     /// The content of a snapshot of this.
     pub(super) fn encode(&self) -> Result<Bytes, ContentError> {
@@ -93,8 +108,15 @@ impl Image {
                 .map(|(id, at)| (*id, *at))
                 .collect(),
         };
+        let work = &self.state.work;
+        let templates = work.templates();
+        let work = WorkRecord {
+            services: work.services.values().map(|one| Json(&**one)).collect(),
+            templates: templates.map(|(key, one)| (key, Json(&**one))).collect(),
+            tasks: work.tasks.values().map(|one| Json(&**one)).collect(),
+        };
         let mut content = CONTENT_FORMAT.to_le_bytes().to_vec();
-        content.extend(encode(&record).map_err(ContentError::Encode)?);
+        content.extend(encode(&(record, work)).map_err(ContentError::Encode)?);
         match content.len() {
             len if len > MAX_CONTENT => Err(ContentError::TooLong(len)),
             _ => Ok(content.into()),
@@ -107,10 +129,18 @@ impl Image {
             .split_first_chunk::<2>()
             .ok_or(ContentError::Impossible)?;
         let format = u16::from_le_bytes(*format);
-        if format != CONTENT_FORMAT {
-            return Err(ContentError::Format(format));
-        }
-        let record: Record<Cluster, Node> = decode(body).map_err(ContentError::Malformed)?;
+        type Now = (
+            Record<Cluster, Node>,
+            WorkRecord<Service, Box<Template>, Task>,
+        );
+        let (record, work) = match format {
+            CONTENT_FORMAT => {
+                let (record, work): Now = decode(body).map_err(ContentError::Malformed)?;
+                (record, Some(work))
+            }
+            WITHOUT_WORK => (decode(body).map_err(ContentError::Malformed)?, None),
+            newer => return Err(ContentError::Format(newer)),
+        };
         let membership = record
             .members
             .into_membership()
@@ -132,8 +162,19 @@ impl Image {
                     .map(|node| (node.0.id, Arc::new(node.0)))
                     .collect(),
                 removed: record.removed.into_iter().collect(),
+                work: work.map(WorkRecord::restore).unwrap_or_default(),
             },
         })
+    }
+}
+
+impl WorkRecord<Service, Box<Template>, Task> {
+    fn restore(self) -> Work {
+        Work::restore(
+            self.services.into_iter().map(|one| one.0),
+            self.templates.into_iter().map(|(key, one)| (key, one.0)),
+            self.tasks.into_iter().map(|one| one.0),
+        )
     }
 }
 

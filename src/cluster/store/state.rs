@@ -1,4 +1,4 @@
-//! The state that the log makes: the cluster, its nodes, and who was shut out.
+//! The state that the log makes: the cluster, its nodes, who was shut out, services and tasks.
 //!
 //! [`State::apply`] is a function of values: every replica that applies the same entries in the same
 //! order has the same state. It reads no clock and knows no consensus. [`super::machine`] calls it.
@@ -8,7 +8,11 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Change, Cluster, Expect, Meta, Node, NodeId, Proposal, Rejection, Timestamp};
+use super::work::Work;
+use crate::model::{
+    Change, Cluster, Expect, Meta, Node, NodeId, Proposal, Rejection, Service, ServiceId, Task,
+    TaskId, Timestamp,
+};
 
 /// What the cluster has decided, as of one version. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct State {
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Nodes that were removed, and when. They stay out for good.
     pub removed: OrdMap<NodeId, Timestamp>,
+    /// Services and tasks.
+    pub work: Work,
 }
 
 /// One object's change, as it was applied here.
@@ -51,6 +57,24 @@ pub enum Changed {
         /// `None` when it was removed.
         new: Option<Arc<Node>>,
     },
+    /// A service.
+    Service {
+        /// Which.
+        id: ServiceId,
+        /// `None` when it was created.
+        old: Option<Arc<Service>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Service>>,
+    },
+    /// A task.
+    Task {
+        /// Which.
+        id: TaskId,
+        /// `None` when it was created.
+        old: Option<Arc<Task>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Task>>,
+    },
 }
 
 /// What happened to an object.
@@ -70,6 +94,8 @@ impl StateEvent {
         let (old, new) = match &self.changed {
             Changed::Cluster { old, .. } => (old.is_some(), true),
             Changed::Node { old, new, .. } => (old.is_some(), new.is_some()),
+            Changed::Service { old, new, .. } => (old.is_some(), new.is_some()),
+            Changed::Task { old, new, .. } => (old.is_some(), new.is_some()),
         };
         match (old, new) {
             (false, _) => Action::Created,
@@ -107,45 +133,124 @@ impl State {
         events: &mut Vec<StateEvent>,
     ) -> Result<(), Rejection> {
         let changed = match change {
-            Change::PutCluster(expect, mut cluster) => {
-                let old = self.cluster.clone();
-                cluster.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
-                let new = Arc::new(*cluster);
-                self.cluster = Some(new.clone());
-                Changed::Cluster { old, new }
+            Change::PutCluster(expect, cluster) => self.put_cluster(expect, *cluster, at)?,
+            Change::PutNode(expect, node) => self.put_node(expect, *node, at)?,
+            Change::RemoveNode(expect, id) => self.remove_node(expect, id, at)?,
+            Change::PutService(expect, service) => self.put_service(expect, *service, at)?,
+            Change::RemoveService(expect, id) => self.remove_service(expect, id, at)?,
+            Change::PutTemplate(service, version, template) => {
+                self.work.keep_template(service, version, template);
+                return Ok(());
             }
-            Change::PutNode(expect, mut node) => {
-                if self.removed.contains_key(&node.id) {
-                    return Err(Rejection::Removed(node.id));
-                }
-                let id = node.id;
-                let old = self.nodes.get(&id).cloned();
-                node.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
-                let new = Arc::new(*node);
-                self.nodes.insert(id, new.clone());
-                Changed::Node {
-                    id,
-                    old,
-                    new: Some(new),
-                }
-            }
-            Change::RemoveNode(expect, id) => {
-                let old = self.nodes.get(&id).cloned().ok_or(Rejection::NotFound)?;
-                self.stamp(expect, Some(old.meta), at)?;
-                self.nodes.remove(&id);
-                self.removed.insert(id, at);
-                Changed::Node {
-                    id,
-                    old: Some(old),
-                    new: None,
-                }
-            }
+            Change::PutTask(expect, task) => self.put_task(expect, *task, at)?,
+            Change::RemoveTask(expect, id) => self.remove_task(expect, id, at)?,
         };
         events.push(StateEvent {
             version: self.version,
             changed,
         });
         Ok(())
+    }
+
+    fn put_cluster(
+        &mut self,
+        expect: Expect,
+        mut cluster: Cluster,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.cluster.clone();
+        cluster.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Arc::new(cluster);
+        self.cluster = Some(new.clone());
+        Ok(Changed::Cluster { old, new })
+    }
+
+    fn put_node(
+        &mut self,
+        expect: Expect,
+        mut node: Node,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let id = node.id;
+        if self.removed.contains_key(&id) {
+            return Err(Rejection::Removed(id));
+        }
+        let old = self.nodes.get(&id).cloned();
+        node.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Arc::new(node);
+        self.nodes.insert(id, new.clone());
+        let new = Some(new);
+        Ok(Changed::Node { id, old, new })
+    }
+
+    fn remove_node(
+        &mut self,
+        expect: Expect,
+        id: NodeId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.nodes.get(&id).cloned().ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.nodes.remove(&id);
+        self.removed.insert(id, at);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Node { id, old, new })
+    }
+
+    fn put_service(
+        &mut self,
+        expect: Expect,
+        mut service: Service,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        self.work.may_be_called(&service)?;
+        let id = service.id;
+        let old = self.work.services.get(&id).cloned();
+        service.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Some(self.work.put_service(service));
+        Ok(Changed::Service { id, old, new })
+    }
+
+    fn remove_service(
+        &mut self,
+        expect: Expect,
+        id: ServiceId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.work.services.get(&id).cloned();
+        let old = old.ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.work.remove_service(id);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Service { id, old, new })
+    }
+
+    fn put_task(
+        &mut self,
+        expect: Expect,
+        mut task: Task,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let id = task.id;
+        let old = self.work.tasks.get(&id).cloned();
+        self.work.may_follow(old.as_deref(), &task)?;
+        task.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Some(self.work.put_task(task));
+        Ok(Changed::Task { id, old, new })
+    }
+
+    fn remove_task(
+        &mut self,
+        expect: Expect,
+        id: TaskId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.work.tasks.get(&id).cloned();
+        let old = old.ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.work.remove_task(id);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Task { id, old, new })
     }
 
     /// Checks the guard and takes the next version.
@@ -186,19 +291,41 @@ impl State {
                 },
             });
         }
-        for item in old.nodes.diff(&self.nodes) {
-            let (id, old, new) = match item {
-                DiffItem::Add(id, new) => (*id, None, Some(new.clone())),
-                DiffItem::Update { old, new } => (*new.0, Some(old.1.clone()), Some(new.1.clone())),
-                DiffItem::Remove(id, old) => (*id, Some(old.clone()), None),
-            };
-            events.push(StateEvent {
-                version: new.as_ref().map_or(self.version, |new| new.meta.version),
-                changed: Changed::Node { id, old, new },
-            });
-        }
+        let version = |meta: Option<Meta>| meta.map_or(self.version, |meta| meta.version);
+        differences(&old.nodes, &self.nodes, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Node { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
+        differences(&old.work.services, &self.work.services, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Service { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
+        differences(&old.work.tasks, &self.work.tasks, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Task { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
         events.sort_by_key(|event| event.version);
         events
+    }
+}
+
+/// Calls `tell` with what stands under each key that differs, before and after.
+fn differences<K: Ord + Copy, V: PartialEq>(
+    old: &OrdMap<K, Arc<V>>,
+    new: &OrdMap<K, Arc<V>>,
+    mut tell: impl FnMut(K, Option<Arc<V>>, Option<Arc<V>>),
+) {
+    for item in old.diff(new) {
+        match item {
+            DiffItem::Add(id, new) => tell(*id, None, Some(new.clone())),
+            DiffItem::Update { old, new } => {
+                tell(*new.0, Some(old.1.clone()), Some(new.1.clone()));
+            }
+            DiffItem::Remove(id, old) => tell(*id, Some(old.clone()), None),
+        }
     }
 }
 

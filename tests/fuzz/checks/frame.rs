@@ -166,6 +166,9 @@ fn of_proposal(proposal: &Proposal) {
                 of_time(node.certificate.not_after);
             }
             Change::RemoveNode(_, node) => of_node(*node),
+            Change::PutService(_, service) => of_time(service.meta.updated_at),
+            Change::PutTask(_, task) => of_time(task.status.at),
+            Change::RemoveService(..) | Change::PutTemplate(..) | Change::RemoveTask(..) => {}
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What proposals change, and what they may not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::store::fixtures::{at, cluster, id, node, proposal};
+use crate::model::{ServiceSpec, Slot, TaskState, TaskStatus, Template};
 
 fn put(number: u64, expect: Expect) -> Change {
     Change::PutNode(expect, Box::new(node(number)))
@@ -91,11 +94,60 @@ fn the_store_sets_versions_and_times() {
 /// Changes that often, but not always, hold.
 fn any_change() -> impl Strategy<Value = Change> {
     let expect = prop_oneof![Just(Expect::Absent), (0u64..40).prop_map(Expect::Version)];
-    (0..3, 1u64..5, expect).prop_map(|(kind, number, expect)| match kind {
+    (0..7, 1u64..5, expect).prop_map(|(kind, number, expect)| match kind {
         0 => Change::PutCluster(expect, Box::new(cluster())),
         1 => put(number, expect),
-        _ => Change::RemoveNode(expect, id(number)),
+        2 => Change::RemoveNode(expect, id(number)),
+        3 => Change::PutService(expect, Box::new(service(number))),
+        4 => Change::RemoveService(expect, service(number).id),
+        5 => Change::PutTask(expect, Box::new(task(number))),
+        _ => Change::RemoveTask(expect, task(number).id),
     })
+}
+
+fn service(number: u64) -> Service {
+    Service {
+        id: ServiceId::from_bits(number.into()),
+        spec: ServiceSpec {
+            name: format!("service-{number}"),
+            ..ServiceSpec::default()
+        },
+        spec_version: 1,
+        ..Service::default()
+    }
+}
+
+/// A task of service 1 on a node of its own.
+fn task(number: u64) -> Task {
+    Task {
+        id: TaskId::from_bits(number.into()),
+        meta: Meta::default(),
+        service: service(1).id,
+        slot: Slot::Number(number),
+        spec_version: 1,
+        iteration: None,
+        node: Some(id(number)),
+        desired: TaskState::Running,
+        status: TaskStatus::default(),
+        start: None,
+        generic_resources: Vec::new(),
+    }
+}
+
+/// A change, after what it needs to hold.
+fn with_its_template(change: Change) -> Vec<Change> {
+    let template = match &change {
+        Change::PutTask(_, task) => {
+            let template = Box::<Template>::default();
+            Some(Change::PutTemplate(
+                task.service,
+                task.spec_version,
+                template,
+            ))
+        }
+        _ => None,
+    };
+    template.into_iter().chain([change]).collect()
 }
 
 /// Guards that hold, so that states grow.
@@ -109,6 +161,50 @@ fn with_true_guard(state: &State, change: Change) -> Change {
         }
         Change::PutNode(_, node) => Change::PutNode(stands(&node.id), node),
         Change::RemoveNode(_, id) => Change::RemoveNode(stands(&id), id),
+        Change::PutService(_, service) => {
+            let old = state.work.services.get(&service.id);
+            Change::PutService(of(old.map(|old| old.meta.version)), service)
+        }
+        Change::RemoveService(_, id) => {
+            let old = state.work.services.get(&id);
+            Change::RemoveService(of(old.map(|old| old.meta.version)), id)
+        }
+        Change::PutTask(_, task) => {
+            let old = state.work.tasks.get(&task.id);
+            Change::PutTask(of(old.map(|old| old.meta.version)), task)
+        }
+        Change::RemoveTask(_, id) => {
+            let old = state.work.tasks.get(&id);
+            Change::RemoveTask(of(old.map(|old| old.meta.version)), id)
+        }
+        other @ Change::PutTemplate(..) => other,
+    }
+}
+
+/// What a state's indices must be, made anew of its objects.
+fn indices_hold(state: &State) {
+    let work = &state.work;
+    let mut by_service = BTreeMap::<_, BTreeSet<_>>::new();
+    let mut by_node = BTreeMap::<_, BTreeSet<_>>::new();
+    for task in work.tasks.values() {
+        by_service.entry(task.service).or_default().insert(task.id);
+        by_node
+            .entry(task.node.unwrap())
+            .or_default()
+            .insert(task.id);
+        assert!(work.template(task.service, task.spec_version).is_some());
+    }
+    for number in 1..5 {
+        let of = |tasks: &mut dyn Iterator<Item = &Arc<Task>>| {
+            tasks.map(|task| task.id).collect::<BTreeSet<_>>()
+        };
+        let (service, node) = (service(number), id(number));
+        let wanted = by_service.remove(&service.id).unwrap_or_default();
+        assert_eq!(of(&mut work.tasks_of(service.id)), wanted);
+        let wanted = by_node.remove(&node).unwrap_or_default();
+        assert_eq!(of(&mut work.tasks_on(node)), wanted);
+        let named = work.service_named(&service.spec.name).map(|found| found.id);
+        assert_eq!(named, work.services.get(&service.id).map(|found| found.id));
     }
 }
 
@@ -123,7 +219,8 @@ proptest! {
         for (change, honest) in script {
             let change = if honest { with_true_guard(&state, change) } else { change };
             let before = state.clone();
-            let (result, events) = apply(&mut state, vec![change]);
+            let (result, events) = apply(&mut state, with_its_template(change));
+            indices_hold(&state);
             match result {
                 Ok(version) => {
                     prop_assert_eq!(version, before.version + 1);
@@ -138,6 +235,8 @@ proptest! {
             }
             let mut versions: Vec<u64> = state.nodes.values().map(|node| node.meta.version).collect();
             versions.extend(state.cluster.as_ref().map(|cluster| cluster.meta.version));
+            versions.extend(state.work.services.values().map(|one| one.meta.version));
+            versions.extend(state.work.tasks.values().map(|one| one.meta.version));
             let count = versions.len();
             versions.sort_unstable();
             versions.dedup();
@@ -157,13 +256,14 @@ proptest! {
         let mut old = State::default();
         for change in first {
             let change = with_true_guard(&old, change);
-            let _ = apply(&mut old, vec![change]);
+            let _ = apply(&mut old, with_its_template(change));
         }
         let mut new = old.clone();
         for change in then {
             let change = with_true_guard(&new, change);
-            let _ = apply(&mut new, vec![change]);
+            let _ = apply(&mut new, with_its_template(change));
         }
+        let (mut services, mut tasks) = (old.work.services.clone(), old.work.tasks.clone());
         let mut replayed = (old.cluster.clone(), old.nodes.clone());
         for event in new.changes_since(&old) {
             match event.changed {
@@ -178,8 +278,23 @@ proptest! {
                         None => replayed.1.remove(&id),
                     };
                 }
+                Changed::Service { id, old, new } => {
+                    prop_assert_eq!(services.get(&id), old.as_ref());
+                    match new {
+                        Some(new) => services.insert(id, new),
+                        None => services.remove(&id),
+                    };
+                }
+                Changed::Task { id, old, new } => {
+                    prop_assert_eq!(tasks.get(&id), old.as_ref());
+                    match new {
+                        Some(new) => tasks.insert(id, new),
+                        None => tasks.remove(&id),
+                    };
+                }
             }
         }
+        prop_assert_eq!((services, tasks), (new.work.services.clone(), new.work.tasks.clone()));
         prop_assert_eq!(replayed, (new.cluster.clone(), new.nodes.clone()));
     }
 }
