@@ -11,7 +11,6 @@
 //! ```
 
 mod board;
-pub mod constraints;
 mod explain;
 mod filters;
 mod needs;
@@ -24,6 +23,8 @@ pub mod measure;
 mod tests;
 
 pub use board::Board;
+
+pub use crate::model::constraints;
 
 use std::sync::Arc;
 
