@@ -131,58 +131,29 @@ async fn services_are_changed_and_taken_back() {
     }
 }
 
+/// A flag of each kind that a creation has.
+#[rustfmt::skip]
+const FLAGS: &[&str] = &[
+    "--replicas=2", "--constraint=node.role==worker", "--placement-pref=spread=node.labels.zone",
+    "--replicas-max-per-node=1", "--limit-cpu=0.5", "--limit-memory=64M", "--limit-pids=9",
+    "--reserve-cpu=0.1", "--reserve-memory=32M", "--generic-resource=gpu=2", "--restart-condition=on-failure",
+    "--restart-delay=1s", "--restart-max-attempts=3", "--restart-window=9s", "--update-parallelism=2",
+    "--update-delay=3s", "--update-failure-action=rollback", "--update-monitor=7s",
+    "--update-max-failure-ratio=0.25", "--update-order=start-first", "--rollback-parallelism=0",
+    "--mount=type=tmpfs,target=/t,tmpfs-size=1000", "--mount=type=volume,source=v,target=/v",
+    "--health-cmd=true", "--health-interval=2s", "--health-retries=4", "--stop-grace-period=8s",
+    "--stop-signal=SIGINT", "--hostname={{.Service.Name}}-{{.Task.Slot}}", "--host=a:1.2.3.4", "--dns=1.1.1.1",
+    "--cap-add=NET_ADMIN", "--sysctl=net.core.somaxconn=9", "--ulimit=nofile=9:10", "--init", "--read-only",
+    "--user=1:2", "--workdir=/w", "--log-driver=local", "--log-opt=max-size=1m", "--container-label=a=b",
+    "--network=host", "--publish=mode=host,target=80,published=8080", "--endpoint-mode=dnsrr",
+];
+
 #[tokio::test]
 async fn every_flag_of_a_creation_comes_back() {
     let Some(docker) = Docker::of(Fake::leader()).await else {
         return;
     };
-    let flags = [
-        "--replicas=2",
-        "--constraint=node.role==worker",
-        "--placement-pref=spread=node.labels.zone",
-        "--replicas-max-per-node=1",
-        "--limit-cpu=0.5",
-        "--limit-memory=64M",
-        "--limit-pids=9",
-        "--reserve-cpu=0.1",
-        "--reserve-memory=32M",
-        "--generic-resource=gpu=2",
-        "--restart-condition=on-failure",
-        "--restart-delay=1s",
-        "--restart-max-attempts=3",
-        "--restart-window=9s",
-        "--update-parallelism=2",
-        "--update-delay=3s",
-        "--update-failure-action=rollback",
-        "--update-monitor=7s",
-        "--update-max-failure-ratio=0.25",
-        "--update-order=start-first",
-        "--rollback-parallelism=0",
-        "--mount=type=tmpfs,target=/t,tmpfs-size=1000",
-        "--mount=type=volume,source=v,target=/v",
-        "--health-cmd=true",
-        "--health-interval=2s",
-        "--health-retries=4",
-        "--stop-grace-period=8s",
-        "--stop-signal=SIGINT",
-        "--hostname={{.Service.Name}}-{{.Task.Slot}}",
-        "--host=a:1.2.3.4",
-        "--dns=1.1.1.1",
-        "--cap-add=NET_ADMIN",
-        "--sysctl=net.core.somaxconn=9",
-        "--ulimit=nofile=9:10",
-        "--init",
-        "--read-only",
-        "--user=1:2",
-        "--workdir=/w",
-        "--log-driver=local",
-        "--log-opt=max-size=1m",
-        "--container-label=a=b",
-        "--network=host",
-        "--publish=mode=host,target=80,published=8080",
-        "--endpoint-mode=dnsrr",
-    ];
-    let more = [&flags[..], &["nginx:1", "run", "it"]].concat();
+    let more = [FLAGS, &["nginx:1", "run", "it"]].concat();
     create(&docker, "web", &more).await;
     let json = docker.says(&["service", "inspect", "web"]).await;
     let shown: serde_json::Value = serde_json::from_str(&json).unwrap();

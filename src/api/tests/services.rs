@@ -334,22 +334,32 @@ async fn a_service_without_a_name_is_given_one() {
     assert!(names[0] != names[1] && names[0].contains('_'), "{names:?}");
 }
 
+/// [`web`] under another name, with `value` at `place`.
+fn with(place: &str, value: Value) -> Value {
+    let mut spec = web();
+    spec["Name"] = "other".into();
+    *spec.pointer_mut(place).unwrap() = value;
+    spec
+}
+
+/// The same, with more said of its container.
+fn container(more: Value) -> Value {
+    let mut container = json!({"Image": "nginx:1"});
+    let more = more.as_object().unwrap().clone();
+    container.as_object_mut().unwrap().extend(more);
+    with("/TaskTemplate", json!({ "ContainerSpec": container }))
+}
+
+async fn refused(served: &Served, status: u16, spec: &Value, words: &str) {
+    let answer = served.post("/services/create", spec).await;
+    answer.refused(status, words);
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_refused_in_one_sentence() {
     let served = Served::start(Fake::leader());
     create(&served, &web()).await;
-    let with = |key: &str, value: Value| {
-        let mut spec = web();
-        spec["Name"] = "other".into();
-        *spec.pointer_mut(key).unwrap() = value;
-        spec
-    };
-    let container = |value: Value| {
-        let mut container = json!({"Image": "nginx:1"});
-        let parts = value.as_object().unwrap().clone();
-        container.as_object_mut().unwrap().extend(parts);
-        with("/TaskTemplate", json!({ "ContainerSpec": container }))
-    };
+    let replicas = |count: Value| with("/Mode", json!({"Replicated": {"Replicas": count}}));
     for (status, spec, words) in [
         (409, web(), "service web already exists"),
         (400, json!({}), "mismatched Runtime and *Spec fields"),
@@ -362,83 +372,83 @@ async fn what_cannot_be_is_refused_in_one_sentence() {
         (400, with("/Name", json!(7)), "invalid JSON: Name: "),
         (
             400,
-            with("/Mode", json!({"Replicated": {"Replicas": -1}})),
+            replicas(json!(-1)),
             "invalid JSON: Mode: Replicated: Replicas: invalid value",
         ),
         (
             400,
-            with("/Mode", json!({"Replicated": {"Replicas": "two"}})),
+            replicas(json!("two")),
             "invalid JSON: Mode: Replicated: Replicas: invalid type",
         ),
+    ] {
+        refused(&served, status, &spec, words).await;
+    }
+    let mut long = web();
+    long["Labels"]["long"] = "x".repeat(2 << 20).into();
+    let words = "and at most 1048576 bytes are possible";
+    refused(&served, 400, &long, words).await;
+}
+
+#[tokio::test]
+async fn containers_that_cannot_be_are_refused() {
+    let served = Served::start(Fake::leader());
+    let file = |name: &str| json!({ "Name": name });
+    for (change, words) in [
         (
-            400,
-            container(json!({"Healthcheck": {"Retries": -1}})),
+            json!({"Healthcheck": {"Retries": -1}}),
             "ContainerSpec: Retries in HealthConfig cannot be negative",
         ),
         (
-            400,
-            container(json!({"Healthcheck": {"Interval": 1000}})),
+            json!({"Healthcheck": {"Interval": 1000}}),
             "ContainerSpec: Interval in HealthConfig cannot be less than 1ms",
         ),
         (
-            400,
-            container(json!({"Healthcheck": {"Timeout": -5}})),
+            json!({"Healthcheck": {"Timeout": -5}}),
             "ContainerSpec: Timeout in HealthConfig cannot be less than 1ms",
         ),
         (
-            400,
-            container(json!({"Mounts": [{"Type": "floppy", "Target": "/a"}]})),
+            json!({"Mounts": [{"Type": "floppy", "Target": "/a"}]}),
             "invalid MountType: \"floppy\"",
         ),
         (
-            400,
-            container(
-                json!({"Secrets": [{"SecretID": "i", "SecretName": "key", "File": {"Name": "f"}}]}),
-            ),
+            json!({"Secrets": [{"SecretID": "i", "SecretName": "key", "File": file("f")}]}),
             "secret not found: key",
         ),
         (
-            400,
-            container(json!({"Configs": [
-                {"ConfigID": "i", "ConfigName": "a", "File": {"Name": "f"}},
-                {"ConfigID": "j", "ConfigName": "b", "File": {"Name": "g"}}]})),
+            json!({"Configs": [
+                {"ConfigID": "i", "ConfigName": "a", "File": file("f")},
+                {"ConfigID": "j", "ConfigName": "b", "File": file("g")}]}),
             "configs not found: a, b",
         ),
     ] {
-        let answer = served.post("/services/create", &spec).await;
-        answer.refused(status, words);
+        refused(&served, 400, &container(change), words).await;
     }
-    let mut published = web();
-    published["Name"] = "other".into();
-    published["EndpointSpec"] = json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]});
-    let create = "/services/create";
-    served.post(create, &published).await.refused(
-        400,
-        "service needs ingress network, but no ingress network is present",
-    );
-    published["EndpointSpec"]["Ports"][0]["PublishMode"] = "host".into();
-    served.post(create, &published).await.refused(
-        501,
-        "skein publishes no ports of containers in this version",
-    );
-    published["TaskTemplate"]["Networks"] = json!([{"Target": "backend"}]);
-    served
-        .post(create, &published)
-        .await
-        .refused(404, "network backend not found");
-    published["TaskTemplate"]["Networks"] = json!([{"Target": "bridge"}]);
-    served
-        .post(create, &published)
-        .await
-        .refused(501, "skein attaches no task to the network \"bridge\"");
-    published["TaskTemplate"]["Networks"] = json!([{"Target": "host"}]);
-    assert_eq!(served.post(create, &published).await.status, 201);
-    let mut long = web();
-    long["Labels"]["long"] = "x".repeat(2 << 20).into();
-    served
-        .post(create, &long)
-        .await
-        .refused(400, "and at most 1048576 bytes are possible");
+}
+
+#[tokio::test]
+async fn networks_and_ports_that_are_not_there_are_refused() {
+    let served = Served::start(Fake::leader());
+    let mut spec = web();
+    spec["EndpointSpec"] = json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]});
+    let words = "service needs ingress network, but no ingress network is present";
+    refused(&served, 400, &spec, words).await;
+    spec["EndpointSpec"]["Ports"][0]["PublishMode"] = "host".into();
+    let words = "skein publishes no ports of containers in this version";
+    refused(&served, 501, &spec, words).await;
+    for (status, network, words) in [
+        (404, "backend", "network backend not found"),
+        (404, "ingress", "network ingress not found"),
+        (
+            501,
+            "bridge",
+            "skein attaches no task to the network \"bridge\"",
+        ),
+    ] {
+        spec["TaskTemplate"]["Networks"] = json!([{ "Target": network }]);
+        refused(&served, status, &spec, words).await;
+    }
+    spec["TaskTemplate"]["Networks"] = json!([{"Target": "host"}]);
+    create(&served, &spec).await;
 }
 
 #[tokio::test]
