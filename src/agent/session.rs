@@ -3,6 +3,7 @@
 //! Started by the node for as long as it is a member. It opens a session with whoever leads, tells what the machine
 //! is, and publishes what it is told as [`Orders`]. Losing the leader changes nothing here but the search for the next.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -158,12 +159,26 @@ async fn talk(
         runner,
     } = channels;
     let runner = &*runner;
+    let (told, able) = (orders.subscribe(), runner.clone());
     tokio::select! {
+        never = keep_contact(told, able) => match never {},
         outcome = listen(reader, orders, runner) => outcome,
         outcome = speak(writer, portrait, farewells, runner.clone()) => outcome,
         // A leader of a later term has taken over; this session is void even if its stream still stands.
         _ = leader.wait_for(|now| now.is_some_and(|now| now.term > hint.term)) => Ok(()),
     }
+}
+
+/// Tells the runner, for as long as this is not dropped, that the node is not cut off.
+async fn keep_contact(
+    mut orders: watch::Receiver<Orders>,
+    mut runner: watch::Receiver<Option<Runner>>,
+) -> Infallible {
+    let stands = orders.wait_for(|orders| orders.in_session).await.is_ok();
+    let able = runner.wait_for(Option::is_some).await;
+    let able = able.ok().and_then(|runner| runner.clone());
+    let _contact = able.filter(|_| stands).map(|runner| runner.contact());
+    std::future::pending().await
 }
 
 async fn listen(

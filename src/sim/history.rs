@@ -104,6 +104,12 @@ pub(super) enum Entry {
     },
     /// A node's agent says this of a task.
     Told(Life, TaskId, TaskStatus),
+    /// So often a process began on a machine that names this ID, in the whole run.
+    Processes {
+        node: NodeId,
+        task: TaskId,
+        begun: u32,
+    },
     /// An operation began.
     Asked(u64, Ask),
     /// It ended.
@@ -231,6 +237,9 @@ impl Names {
             Entry::Told(life, task, status) => {
                 let (state, err) = (status.state, &status.err);
                 format!("{} says {task} is {state} {err}", self.life(*life))
+            }
+            Entry::Processes { node, task, begun } => {
+                format!("{} began {task} {begun} times", self.name(*node))
             }
             Entry::Asked(number, Ask::Operate(words)) => {
                 format!("#{number} {}", self.shorten(words))

@@ -35,8 +35,11 @@ pub(super) fn check(world: &World, state: &State, term: &Term) -> Result<(), Str
     let mut expected: BTreeMap<NodeId, BTreeSet<TaskId>> = BTreeMap::new();
     for service in state.work.services.values() {
         let name = &service.spec.name;
-        if service.removed {
+        if service.removed && !is_held_by_the_lost(state, service, term) {
             return Err(format!("{name} is removed, and its tasks are still there"));
+        }
+        if service.removed {
+            continue;
         }
         for task in live(state, service, &observed) {
             check_task(task, &observed).map_err(|why| format!("{name}: {why}"))?;
@@ -60,6 +63,17 @@ pub(super) fn check(world: &World, state: &State, term: &Term) -> Result<(), Str
         None => Ok(()),
         Some((node, tasks)) => Err(format!("{tasks:?} run on {node}, which is no member")),
     }
+}
+
+/// Whether all that is left of a service is on nodes of which nothing is known: it is kept for a day.
+fn is_held_by_the_lost(state: &State, service: &Service, term: &Term) -> bool {
+    let statuses = term.statuses().borrow().clone();
+    let mut tasks = state.work.tasks_of(service.id).peekable();
+    tasks.peek().is_some()
+        && tasks.all(|task| {
+            let node = task.node.and_then(|node| statuses.get(&node));
+            node.is_some_and(|seen| seen.state == NodeState::Down)
+        })
 }
 
 fn check_task(task: &Task, observed: &Observed) -> Result<(), String> {

@@ -388,6 +388,10 @@ impl World {
     pub(super) async fn end(&self) {
         self.stop.cancel();
         for machine in &self.machines {
+            let node = machine.id;
+            for (task, begun) in machine.host.processes() {
+                self.history.add(Entry::Processes { node, task, begun });
+            }
             self.crash(machine, || true).await;
         }
         self.tasks.close();

@@ -41,6 +41,7 @@ fn order(task: u128) -> Order {
             registry_auth: Default::default(),
         },
         gone: false,
+        fenced: false,
     }
 }
 

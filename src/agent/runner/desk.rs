@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::stock::{HealthExec, Stock};
@@ -17,6 +18,7 @@ use super::work::{Backoff, Work};
 use super::{AssignError, Shared};
 use crate::agent::ledger::{Contents, Mark, Write};
 use crate::agent::runtime::{Found, Runtime, RuntimeError};
+use crate::agent::task::isolation;
 use crate::agent::task::kept::{Kept, Order, Progress, Want};
 use crate::agent::task::machine::Sight;
 use crate::agent::task::plan::TASK_LABEL;
@@ -48,11 +50,17 @@ pub(super) struct Desk<R, S, H> {
     fresh: bool,
     /// The runtime has not said yet what it has.
     unlisted: Option<Backoff>,
+    /// Since when the node has had no session.
+    cut_off: watch::Receiver<Option<Instant>>,
 }
 
 impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
     /// A desk with a worker for every kept task.
-    pub(super) async fn open(shared: Arc<Shared<R, S, H>>, contents: Contents) -> Self {
+    pub(super) async fn open(
+        shared: Arc<Shared<R, S, H>>,
+        cut_off: watch::Receiver<Option<Instant>>,
+        contents: Contents,
+    ) -> Self {
         let (ends, ended) = mpsc::channel(ENDED);
         let listed = shared.runtime.list().await;
         let there = listed.iter().flatten().map(|found| found.id);
@@ -69,6 +77,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
             ends,
             fresh: contents.tasks.is_empty(),
             unlisted: None,
+            cut_off,
         };
         let sights: Option<BTreeMap<ContainerId, Sight>> = listed.as_ref().ok().map(|found| {
             let sights = found.iter().map(|found| (found.id, sight(Some(found))));
@@ -94,6 +103,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         loop {
             let blind = self.is_blind();
+            let fence = fence_at(*self.cut_off.borrow_and_update(), &self.orders);
             let list_again = async {
                 match &mut self.unlisted {
                     Some(backoff) => backoff.wait().await,
@@ -114,10 +124,47 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
                     // Without a handle nobody can assign; what runs, runs on.
                     None => std::future::pending().await,
                 },
+                changed = self.cut_off.changed() => if changed.is_err() {
+                    // Without a handle nobody can assign; what runs, runs on.
+                    std::future::pending::<()>().await;
+                },
+                () = due(fence) => self.fence().await,
                 () = list_again => {
                     let listed = self.shared.runtime.list().await;
                     self.listed(listed);
                 }
+            }
+        }
+    }
+
+    /// Has those tasks stopped that may not run where nobody is heard of for so long.
+    async fn fence(&mut self) {
+        let Some(since) = *self.cut_off.borrow() else {
+            return;
+        };
+        let mut fenced = BTreeMap::new();
+        for (task, sender) in &self.orders {
+            let order = sender.borrow().clone();
+            if fences_at(since, &order).is_some_and(|at| at <= Instant::now()) {
+                let fence = Order {
+                    fenced: true,
+                    ..Order::clone(&order)
+                };
+                fenced.insert(*task, fence);
+            }
+        }
+        let writes = fenced.iter();
+        let writes: Vec<_> = writes
+            .map(|(task, order)| Write::Order(*task, order))
+            .collect();
+        if let Err(error) = self.shared.ledger.write(&writes).await {
+            // They end all the same: after a new start they would be told again.
+            warn!(%error, "that tasks are fenced off is not written down");
+        }
+        for (task, order) in fenced {
+            info!(%task, "the node is cut off for too long; the task is to stop");
+            if let Some(sender) = self.orders.get(&task) {
+                sender.send_replace(Arc::new(order));
             }
         }
     }
@@ -305,6 +352,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
         let order = Order {
             assigned,
             gone: false,
+            fenced: false,
         };
         let fresh = || ContainerId::from_bytes(rand::rng().random());
         let (container, seen) = match found {
@@ -328,6 +376,33 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
             made: None,
         };
         (kept, seen)
+    }
+}
+
+/// When the next task is to stop because the node is cut off.
+fn fence_at(
+    cut_off: Option<Instant>,
+    orders: &BTreeMap<TaskId, watch::Sender<Arc<Order>>>,
+) -> Option<Instant> {
+    let since = cut_off?;
+    let orders = orders.values();
+    let times = orders.filter_map(|order| fences_at(since, &order.borrow()));
+    times.min()
+}
+
+/// When one task is; `None` when it is never, or is to end anyway.
+fn fences_at(since: Instant, order: &Order) -> Option<Instant> {
+    if order.want() >= Want::Stop {
+        return None;
+    }
+    let patience = isolation::patience(&order.assigned.service_labels)?;
+    since.checked_add(patience)
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch as channel};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -96,6 +97,18 @@ pub enum AssignError {
 pub struct Runner {
     messages: mpsc::Sender<Message>,
     statuses: channel::Receiver<Statuses>,
+    /// Since when the node has had no session.
+    cut_off: channel::Sender<Option<Instant>>,
+}
+
+/// Held while the node has a session with the leader.
+#[derive(Debug)]
+pub struct Contact(channel::Sender<Option<Instant>>);
+
+impl Drop for Contact {
+    fn drop(&mut self) {
+        self.0.send_replace(Some(Instant::now()));
+    }
 }
 
 impl Runner {
@@ -123,11 +136,22 @@ impl Runner {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
-        let desk = Desk::open(shared, tools.contents).await;
+        let (cut_off, isolation) = channel::channel(Some(Instant::now()));
+        let desk = Desk::open(shared, isolation, tools.contents).await;
         tasks.spawn(async move {
             stop.run_until_cancelled(desk.run(inbox)).await;
         });
-        Self { messages, statuses }
+        Self {
+            messages,
+            statuses,
+            cut_off,
+        }
+    }
+
+    /// The node has a session, until this is dropped. Before the first, it is cut off.
+    pub fn contact(&self) -> Contact {
+        self.cut_off.send_replace(None);
+        Contact(self.cut_off.clone())
     }
 
     /// Takes assignments. They are on disk when this returns.

@@ -191,6 +191,11 @@ impl FakeRuntime {
         self.machine.borrow().begun.get(value).copied().unwrap_or(0)
     }
 
+    /// The same of every value.
+    pub(crate) fn all_begun(&self) -> BTreeMap<String, u32> {
+        self.machine.borrow().begun.clone()
+    }
+
     /// The process of a container ends by itself.
     pub(crate) fn exits(&self, id: ContainerId, code: i32) {
         self.change(|machine| machine.end(id, code));

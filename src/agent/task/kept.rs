@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::health::HealthPlan;
+use super::isolation;
 use crate::model::{ContainerConfig, ContainerId, TaskState, TaskStatus, Timestamp};
 use crate::wire::assignment::Assigned;
 
@@ -32,6 +33,9 @@ pub struct Order {
     /// The cluster has forgotten it.
     #[serde(default)]
     pub gone: bool,
+    /// The node was cut off for longer than the task may run on: it is to end, whatever the leader last said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
 }
 
 impl Order {
@@ -43,6 +47,7 @@ impl Order {
             TaskState::Shutdown | TaskState::Failed | TaskState::Rejected | TaskState::Orphaned => {
                 Want::Stop
             }
+            _ if self.fenced => Want::Stop,
             // A job is to come to its own end.
             TaskState::Running | TaskState::Complete => Want::Run,
             TaskState::New
@@ -55,10 +60,20 @@ impl Order {
         }
     }
 
+    /// Why it is to end, where its leader does not know; empty otherwise.
+    pub fn why(&self) -> &'static str {
+        let asked = self.gone || self.assigned.desired >= TaskState::Shutdown;
+        match self.fenced && !asked {
+            true => isolation::WORDS,
+            false => "",
+        }
+    }
+
     /// Takes a later word of the leader. The wish only rises; everything else of a task never changes.
     pub fn raise(&mut self, desired: TaskState) -> bool {
         let later = Self {
             gone: self.gone,
+            fenced: self.fenced,
             assigned: Assigned {
                 desired,
                 ..self.assigned.clone()

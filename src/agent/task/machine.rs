@@ -129,11 +129,13 @@ pub fn next(order: &Order, progress: &Progress, seen: &Seen) -> Action {
     match container {
         Sight::Unknown => Action::Look,
         Sight::Running { .. } if asked || progress.doom.is_some() => end(seen),
-        Sight::Exited(exit) if asked => rise(state, TaskState::Shutdown, "", Some(exit.code)),
+        Sight::Exited(exit) if asked => {
+            rise(state, TaskState::Shutdown, order.why(), Some(exit.code))
+        }
         Sight::Exited(exit) => ended(state, progress.doom, exit),
         Sight::Running { .. } => run(state, seen),
         Sight::Absent | Sight::Ruin | Sight::Created if asked => {
-            rise(state, TaskState::Shutdown, "", None)
+            rise(state, TaskState::Shutdown, order.why(), None)
         }
         // It was condemned while it ran, and what is there has not begun: the machine was off.
         Sight::Created if progress.doom.is_some() && state >= TaskState::Starting => {

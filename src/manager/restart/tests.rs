@@ -47,6 +47,13 @@ fn one_that_fails_while_it_waits_is_not_followed_any_sooner() {
     let begun = world.now;
     world.report(world.of(1).id, TaskState::Rejected);
     world.settle();
+    assert_eq!(
+        world.live().len(),
+        0,
+        "it would fail at once, again and again"
+    );
+    world.pass_time(10);
+    world.settle();
     let rule = world.of(1).start.unwrap();
     assert_eq!(rule.not_before.since(begun).as_secs(), 20);
 }

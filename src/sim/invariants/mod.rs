@@ -3,38 +3,53 @@
 mod acknowledged_writes_survive;
 mod old_terms_are_over;
 mod one_leader_per_term;
+mod one_writer_per_step;
 mod quorum_heals;
 mod reads_are_linearizable;
 mod removed_stays_out;
 mod replicas_agree;
+mod services_are_not_forgotten;
+mod slots_have_one_task;
 mod stores_open;
+mod task_states_only_rise;
+mod tasks_begin_once;
 mod versions_only_rise;
+mod who_waits_knows_why;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::history::{Entry, Record};
 use crate::cluster::store::Changed;
-use crate::model::{Node, NodeId};
+use crate::model::{Node, NodeId, Task};
 
 /// What breaks an invariant in a history.
 type Check = fn(&[Record]) -> Vec<String>;
 
 /// Everything in this history that must not be, each with the name of what it breaks.
 pub(super) fn check(records: &[Record]) -> Vec<String> {
-    let all: [(&str, Check); 9] = [
+    let all: [(&str, Check); 15] = [
         (
             "acknowledged writes survive",
             acknowledged_writes_survive::check,
         ),
         ("old terms are over", old_terms_are_over::check),
         ("one leader per term", one_leader_per_term::check),
+        ("one writer per step", one_writer_per_step::check),
         ("the quorum heals", quorum_heals::check),
         ("reads are linearizable", reads_are_linearizable::check),
         ("removed stays out", removed_stays_out::check),
         ("replicas agree", replicas_agree::check),
+        (
+            "services are not forgotten",
+            services_are_not_forgotten::check,
+        ),
+        ("slots have one task", slots_have_one_task::check),
         ("stores open", stores_open::check),
+        ("task states only rise", task_states_only_rise::check),
+        ("tasks begin once", tasks_begin_once::check),
         ("versions only rise", versions_only_rise::check),
+        ("who waits knows why", who_waits_knows_why::check),
     ];
     all.iter()
         .flat_map(|(name, check)| {
@@ -58,6 +73,23 @@ fn nodes_by_version(records: &[Record]) -> BTreeMap<u64, Arc<Node>> {
             versions
                 .entry(node.meta.version)
                 .or_insert_with(|| node.clone());
+        }
+    }
+    versions
+}
+
+/// Every version of every task that any replica applied.
+fn tasks_by_version(records: &[Record]) -> BTreeMap<u64, Arc<Task>> {
+    let mut versions = BTreeMap::new();
+    for record in records {
+        if let Entry::Applied(_, event) = &record.entry
+            && let Changed::Task {
+                new: Some(task), ..
+            } = &event.changed
+        {
+            versions
+                .entry(task.meta.version)
+                .or_insert_with(|| task.clone());
         }
     }
     versions

@@ -1,5 +1,7 @@
 //! Each invariant finds the history that breaks it, and nothing in one that does not.
 
+mod work;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

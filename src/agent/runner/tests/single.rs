@@ -394,3 +394,40 @@ fn a_session_hears_everything_once_and_then_what_changes() {
     later.insert(TaskId::from_bits(3), status);
     assert_eq!(parts(Some(&some), &later), [(1, false)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_stops_where_nobody_is_heard_of_for_longer_than_it_allows() {
+    let mut world = World::new();
+    let allowed = Duration::from_secs(30);
+    world.allow(1, "stop:30s");
+    world
+        .want(1, &spec("busybox", "sleep"), TaskState::Running)
+        .await;
+    world
+        .want(2, &spec("busybox", "sleep"), TaskState::Running)
+        .await;
+    let contact = world.life().await.runner.contact();
+    world.reaches(1, TaskState::Running).await;
+    world.reaches(2, TaskState::Running).await;
+    tokio::time::sleep(10 * allowed).await;
+    // A short cut is no reason.
+    drop(contact);
+    tokio::time::sleep(allowed / 2).await;
+    let contact = world.life().await.runner.contact();
+    tokio::time::sleep(10 * allowed).await;
+    world.reaches(1, TaskState::Running).await;
+    drop(contact);
+    let cut = Instant::now();
+    let ended = world.reaches(1, TaskState::Shutdown).await;
+    assert!((allowed..2 * allowed).contains(&cut.elapsed()));
+    assert_eq!(
+        ended.err,
+        "the node was cut off from the cluster for longer than skein.isolation allows"
+    );
+    world.reaches(2, TaskState::Running).await;
+    // A leader who is back wants what it wanted before, and the task stays ended.
+    let _contact = world.life().await.runner.contact();
+    world.say().await;
+    world.reaches(1, TaskState::Shutdown).await;
+    world.forget_all().await;
+}

@@ -149,6 +149,8 @@ pub(super) struct World {
     /// What the leader wants.
     pub(super) leader: BTreeMap<TaskId, Assigned>,
     generation: u64,
+    /// What the label `skein.isolation` says for a task.
+    isolation: BTreeMap<TaskId, String>,
     /// What the leader was told, merged.
     pub(super) told: BTreeMap<TaskId, TaskStatus>,
 }
@@ -174,6 +176,7 @@ impl World {
             life: None,
             leader: BTreeMap::new(),
             generation: 0,
+            isolation: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
@@ -246,9 +249,19 @@ impl World {
         }
     }
 
+    /// A task that is not assigned yet is one whose service has this label.
+    pub(super) fn allow(&mut self, task: u128, isolation: &str) {
+        let task = TaskId::from_bits(task);
+        self.isolation.insert(task, isolation.into());
+    }
+
     /// The leader wants this task to get so far, and says so.
     pub(super) async fn want(&mut self, task: u128, spec: &TaskSpec, desired: TaskState) {
-        let assigned = assigned(task, spec.clone(), desired);
+        let mut assigned = assigned(task, spec.clone(), desired);
+        if let Some(isolation) = self.isolation.get(&assigned.task) {
+            let label = crate::agent::task::isolation::LABEL.into();
+            assigned.service_labels.insert(label, isolation.clone());
+        }
         self.leader.insert(assigned.task, assigned);
         self.say().await;
     }

@@ -17,6 +17,7 @@ const EVERY_WANT: [(TaskState, bool); 6] = [
 fn order(desired: TaskState, gone: bool) -> Order {
     Order {
         gone,
+        fenced: false,
         assigned: Assigned {
             task: TaskId::from_bits(1),
             service: ServiceRef::default(),

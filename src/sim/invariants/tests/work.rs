@@ -1,0 +1,169 @@
+//! The invariants of services and tasks.
+
+use super::*;
+use crate::cluster::store::Work;
+use crate::model::{
+    Change, Expect, Proposal, Service, ServiceId, Slot, TaskId, TaskState, TaskStatus, Template,
+};
+
+const WEB: ServiceId = ServiceId::from_bits(7);
+
+fn task(number: u128, version: u64, state: TaskState, desired: TaskState) -> Task {
+    Task {
+        id: TaskId::from_bits(number),
+        meta: Meta {
+            version,
+            ..Meta::default()
+        },
+        service: WEB,
+        slot: Slot::Number(1),
+        spec_version: 1,
+        iteration: None,
+        node: (state > Pending).then(|| id(7)),
+        desired,
+        status: TaskStatus {
+            state,
+            err: "why".into(),
+            ..TaskStatus::default()
+        },
+        start: None,
+        generic_resources: Vec::new(),
+    }
+}
+
+fn put(task: Task) -> Entry {
+    let version = task.meta.version;
+    let changed = Changed::Task {
+        id: task.id,
+        old: None,
+        new: Some(Arc::new(task)),
+    };
+    Entry::Applied(life(1), StateEvent { version, changed })
+}
+
+fn told(number: u128, state: TaskState) -> Entry {
+    let status = TaskStatus {
+        state,
+        ..TaskStatus::default()
+    };
+    Entry::Told(life(7), TaskId::from_bits(number), status)
+}
+
+fn service(name: &str, removed: bool, version: u64) -> Entry {
+    let mut new = Service {
+        id: WEB,
+        removed,
+        ..Service::default()
+    };
+    new.spec.name = name.into();
+    let changed = Changed::Service {
+        id: WEB,
+        old: None,
+        new: Some(Arc::new(new)),
+    };
+    Entry::Applied(life(1), StateEvent { version, changed })
+}
+
+fn processes(node: u128, begun: u32) -> Entry {
+    let task = TaskId::from_bits(1);
+    let node = id(node);
+    Entry::Processes { node, task, begun }
+}
+
+use TaskState::{Assigned, Failed, Pending, Ready, Running, Shutdown};
+
+#[test]
+fn a_task_that_runs_and_ends_breaks_nothing() {
+    holds([
+        put(task(1, 1, Pending, Running)),
+        put(task(1, 2, Assigned, Running)),
+        told(1, Ready),
+        told(1, Running),
+        put(task(1, 3, Running, Running)),
+        told(1, Failed),
+        put(task(1, 4, Failed, Shutdown)),
+        processes(7, 1),
+    ]);
+}
+
+#[test]
+fn a_task_that_goes_back_is_found() {
+    let words = "task states only rise";
+    breaks(
+        words,
+        [
+            put(task(1, 1, Running, Running)),
+            put(task(1, 2, Assigned, Running)),
+        ],
+    );
+    breaks(
+        words,
+        [
+            put(task(1, 1, Assigned, Shutdown)),
+            put(task(1, 2, Assigned, Running)),
+        ],
+    );
+    breaks(words, [told(1, Running), told(1, Ready)]);
+}
+
+#[test]
+fn what_nobody_said_is_found() {
+    breaks(
+        "one writer per step",
+        [
+            put(task(1, 1, Assigned, Running)),
+            put(task(1, 2, Running, Running)),
+        ],
+    );
+}
+
+#[test]
+fn a_second_start_is_found() {
+    let here = || put(task(1, 1, Assigned, Running));
+    breaks("tasks begin once", [here(), processes(7, 2)]);
+    breaks("tasks begin once", [here(), processes(8, 1)]);
+}
+
+#[test]
+fn two_tasks_in_one_slot_are_found() {
+    let mut state = State {
+        work: Work::default(),
+        ..State::default()
+    };
+    let changes = vec![
+        Change::PutTemplate(WEB, 1, Box::new(Template::default())),
+        Change::PutTask(Expect::Absent, Box::new(task(1, 0, Assigned, Running))),
+        Change::PutTask(Expect::Absent, Box::new(task(2, 0, Assigned, Running))),
+    ];
+    let at = Timestamp::default();
+    state
+        .apply(Proposal { at, changes }, &mut Vec::new())
+        .unwrap();
+    let shows = Entry::Shows(life(1), Arc::new(state));
+    breaks("slots have one task", [shows]);
+}
+
+#[test]
+fn a_service_that_is_forgotten_is_found() {
+    let words = "services are not forgotten";
+    let create = || Entry::Asked(1, Ask::Create("web".into(), Some(1)));
+    breaks(words, [create(), written(1)]);
+    let refused = Entry::Answered(1, Answer::Refused("no".into()));
+    breaks(words, [create(), refused, service("web", false, 1)]);
+    let made = [create(), service("web", false, 1), written(1)];
+    breaks(
+        words,
+        made.clone().into_iter().chain([service("web", true, 2)]),
+    );
+    holds(
+        made.into_iter()
+            .chain([Entry::Asked(2, Ask::Forget(WEB)), service("web", true, 2)]),
+    );
+}
+
+#[test]
+fn a_task_that_waits_in_silence_is_found() {
+    let mut silent = task(1, 1, Pending, Running);
+    silent.status.err.clear();
+    breaks("who waits knows why", [put(silent)]);
+}
