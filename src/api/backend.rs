@@ -16,10 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, watch};
 
 use crate::cluster::store::State;
+use crate::model::cluster::Secret;
 use crate::model::facts::Phase;
 use crate::model::{
-    AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus, Role,
-    Standing, Timestamp,
+    AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus,
+    Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskStatus, Timestamp,
 };
 
 /// Which kind of "no" a [`Refusal`] is; each has one HTTP status.
@@ -214,6 +215,18 @@ pub struct ClusterView {
     pub managers: BTreeMap<NodeId, Reachability>,
     /// What is observed of each node; one that is missing is unknown.
     pub statuses: BTreeMap<NodeId, NodeStatus>,
+    /// What nodes have said of tasks; the later of it and what is written down holds.
+    pub observed: Observed,
+}
+
+impl ClusterView {
+    /// How far a task is.
+    pub fn status_of(&self, task: &Task) -> TaskStatus {
+        match self.observed.get(&task.id) {
+            Some(seen) => task.status.clone().merge(seen.clone()),
+            None => task.status.clone(),
+        }
+    }
 }
 
 /// `POST /swarm/update`, checked.
@@ -368,6 +381,24 @@ pub trait Leader: Send + Sync + 'static {
 
     /// Removes a node for good. Without `force` only one that is down.
     async fn remove_node(&self, node: NodeId, force: bool) -> Result<(), Refusal>;
+
+    /// Creates a service. The spec is one that may be stored as it is; the name must be nobody else's.
+    async fn create_service(
+        &self,
+        spec: ServiceSpec,
+        registry_auth: Secret,
+    ) -> Result<ServiceId, Refusal>;
+
+    /// Changes a service if it still stands at `version`, else [`Refusal::out_of_sequence`].
+    async fn update_service(
+        &self,
+        service: ServiceId,
+        version: u64,
+        update: ServiceUpdate,
+    ) -> Result<(), Refusal>;
+
+    /// Removes a service; its tasks end by and by.
+    async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal>;
 
     /// The unlock key, `SWMKEY-1-…`; empty when autolock is off.
     async fn unlock_key(&self) -> Result<String, Refusal>;

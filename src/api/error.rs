@@ -53,6 +53,11 @@ pub(super) fn json<T: Serialize>(value: &T) -> Response {
     json_with(StatusCode::OK, value)
 }
 
+/// 201 with a value.
+pub(super) fn created<T: Serialize>(value: &T) -> Response {
+    json_with(StatusCode::CREATED, value)
+}
+
 /// 200 without a body, Docker's answer to a change that has nothing to tell.
 pub(super) fn done() -> Response {
     StatusCode::OK.into_response()

@@ -83,6 +83,11 @@ impl Filters {
         self.any(key, |value| text.starts_with(value))
     }
 
+    /// Whether one of the values of `key` occurs in `text`, or there are none.
+    pub(super) fn contained(&self, key: &str, text: &str) -> bool {
+        self.any(key, |value| text.contains(value))
+    }
+
     /// Whether `labels` has all the values of `key`: `k` asks for a label, `k=v` for its value too.
     pub(super) fn labels(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
         self.values(key).all(|wanted| match wanted.split_once('=') {

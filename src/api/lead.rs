@@ -148,6 +148,10 @@ async fn settle(answer: Handled, uncertain: bool, method: &Method) -> Handled {
     if *method == Method::DELETE && response.status() == StatusCode::NOT_FOUND {
         return Ok(done());
     }
+    if response.status() == StatusCode::CONFLICT {
+        // What stands in the way of a creation may be what the first attempt has made.
+        return Err(Refusal::unavailable(UNCERTAIN));
+    }
     if response.status() != StatusCode::INTERNAL_SERVER_ERROR {
         return Ok(response);
     }

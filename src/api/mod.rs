@@ -11,9 +11,11 @@
 //! | `router`, `headers`, `call`, `query`, `go_json`, `error` | HTTP as Docker's daemon speaks it |
 //! | `lead`, `forward` | where a request runs |
 //! | `filters`, `lookup`, `dto` | values in and out |
-//! | `ping`, `version`, `info`, `swarm`, `nodes`, `events`, `skein` | the resources |
+//! | `ping`, `version`, `info`, `swarm`, `nodes`, `services`, `tasks`, `events`, `skein` | the resources |
+//! | `absent` | resources of which there are none yet |
 //! | `server`, `socket` | connections and their limits |
 
+mod absent;
 pub mod backend;
 mod call;
 mod dto;
@@ -32,9 +34,11 @@ mod ping;
 mod query;
 mod router;
 pub mod server;
+mod services;
 mod skein;
 pub mod socket;
 mod swarm;
+mod tasks;
 mod version;
 pub mod words;
 

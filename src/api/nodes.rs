@@ -81,7 +81,7 @@ fn issuers(view: &ClusterView) -> Issuers {
 }
 
 /// The node that a user means by an ID, a hostname, a name or the beginning of an ID.
-fn find<'a>(view: &'a ClusterView, input: &str) -> Result<&'a Node, LookupError> {
+pub(super) fn find<'a>(view: &'a ClusterView, input: &str) -> Result<&'a Node, LookupError> {
     lookup::find(
         "node",
         input,

@@ -23,27 +23,22 @@ use super::error::Handled;
 use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
-use super::{events, info, nodes, ping, skein, swarm, version};
+use super::{absent, events, info, nodes, ping, services, skein, swarm, tasks, version};
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 18] = [
+const NOT_BUILT: [&str; 13] = [
     "auth",
     "build",
     "commit",
-    "configs",
     "containers",
     "distribution",
     "exec",
     "grpc",
     "images",
-    "networks",
     "plugins",
-    "secrets",
-    "services",
     "session",
     "stacks",
     "system",
-    "tasks",
     "volumes",
 ];
 
@@ -94,6 +89,46 @@ fn shared_routes() -> Router<Api> {
             get(leader_does(nodes::inspect)).delete(leader_does(nodes::remove)),
         )
         .route("/nodes/{id}/update", post(leader_does(nodes::update)))
+        .merge(service_routes())
+        .merge(absent_routes())
+}
+
+fn service_routes() -> Router<Api> {
+    Router::new()
+        .route("/services", get(leader_does(services::list)))
+        .route("/services/create", post(leader_does(services::create)))
+        .route(
+            "/services/{id}",
+            get(leader_does(services::inspect)).delete(leader_does(services::remove)),
+        )
+        .route("/services/{id}/update", post(leader_does(services::update)))
+        .route("/services/{id}/logs", get(leader_does(services::logs)))
+        .route("/tasks", get(leader_does(tasks::list)))
+        .route("/tasks/{id}", get(leader_does(tasks::inspect)))
+        .route("/tasks/{id}/logs", get(leader_does(tasks::logs)))
+}
+
+fn absent_routes() -> Router<Api> {
+    let secrets = || leader_does(absent::secrets);
+    let configs = || leader_does(absent::configs);
+    Router::new()
+        .route("/secrets", get(secrets()))
+        .route("/secrets/create", post(secrets()))
+        .route("/secrets/{id}", get(secrets()).delete(secrets()))
+        .route("/secrets/{id}/update", post(secrets()))
+        .route("/configs", get(configs()))
+        .route("/configs/create", post(configs()))
+        .route("/configs/{id}", get(configs()).delete(configs()))
+        .route("/configs/{id}/update", post(configs()))
+        .route("/networks", get(leader_does(absent::networks)))
+        .route(
+            "/networks/create",
+            post(leader_does(absent::create_network)),
+        )
+        .route(
+            "/networks/{id}",
+            get(leader_does(absent::network)).delete(leader_does(absent::network)),
+        )
 }
 
 /// What a node answers for itself.

@@ -21,7 +21,10 @@ use crate::config;
 use crate::manager::AdminError;
 use crate::manager::settings::SettingsChange;
 use crate::manager::term::Term;
-use crate::model::{AddressSpec, NodeId, NodeSpec, Role, Standing, Timestamp};
+use crate::model::cluster::Secret;
+use crate::model::{
+    AddressSpec, NodeId, NodeSpec, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Timestamp,
+};
 use crate::wire::{DEFAULT_PORT, StreamKind};
 
 /// A request waits this long for a leader before it is refused.
@@ -201,6 +204,7 @@ impl Leader for LeaderHandle {
             leader: self.member.node,
             managers,
             statuses,
+            observed: self.term.observed(),
         })
     }
 
@@ -237,6 +241,30 @@ impl Leader for LeaderHandle {
             .remove_node(node, force)
             .await
             .map_err(admin_refusal)
+    }
+
+    async fn create_service(
+        &self,
+        spec: ServiceSpec,
+        registry_auth: Secret,
+    ) -> Result<ServiceId, Refusal> {
+        let created = self.term.create_service(spec, registry_auth);
+        created.await.map_err(admin_refusal)
+    }
+
+    async fn update_service(
+        &self,
+        service: ServiceId,
+        version: u64,
+        update: ServiceUpdate,
+    ) -> Result<(), Refusal> {
+        let updated = self.term.update_service(service, version, update);
+        updated.await.map_err(admin_refusal)
+    }
+
+    async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal> {
+        let removed = self.term.remove_service(service);
+        removed.await.map_err(admin_refusal)
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

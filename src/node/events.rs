@@ -160,12 +160,16 @@ fn describe_node(old: Option<&Node>, new: Option<&Node>) -> Option<Told> {
     Some(("update", attributes))
 }
 
+/// What Docker tells of a service. One that is removed is gone for its users from then on, though its tasks still end.
 fn describe_service(old: Option<&Service>, new: Option<&Service>) -> Option<Told> {
     let name = ("name".to_owned(), new.or(old)?.spec.name.clone());
     let mut attributes = BTreeMap::from([name]);
-    let (Some(old), Some(new)) = (old, new) else {
-        let action = if new.is_some() { "create" } else { "remove" };
-        return Some((action, attributes));
+    let there = |service: &&Service| !service.removed;
+    let (old, new) = match (old.filter(there), new.filter(there)) {
+        (None, None) => return None,
+        (None, Some(_)) => return Some(("create", attributes)),
+        (Some(_), None) => return Some(("remove", attributes)),
+        (Some(old), Some(new)) => (old, new),
     };
     let mut tell = |what: &str, before: String, after: String| {
         if before != after {
@@ -189,4 +193,75 @@ fn describe_service(old: Option<&Service>, new: Option<&Service>) -> Option<Told
     };
     tell("updatestate", update(old), update(new));
     Some(("update", attributes))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::ServiceSpec;
+    use crate::model::service::{UpdateState, UpdateStatus};
+
+    fn service(replicas: u64, image: &str) -> Service {
+        let spec = json!({
+            "Name": "web",
+            "TaskTemplate": {"ContainerSpec": {"Image": image}},
+            "Mode": {"Replicated": {"Replicas": replicas}},
+        });
+        Service {
+            spec: serde_json::from_value::<ServiceSpec>(spec).unwrap(),
+            ..Service::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(old: Option<&Service>, new: Option<&Service>, action: &str, told: &[(&str, &str)]) {
+        let (found, attributes) = describe_service(old, new).unwrap();
+        assert_eq!(found, action);
+        let told = told.iter().chain(&[("name", "web")]);
+        let told: BTreeMap<String, String> = told
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(attributes, told);
+    }
+
+    #[test]
+    fn a_service_is_told_of_as_its_users_see_it() {
+        let (old, new) = (service(1, "a"), service(3, "b"));
+        let removed = Service {
+            removed: true,
+            ..new.clone()
+        };
+        check(None, Some(&old), "create", &[]);
+        check(Some(&old), Some(&old), "update", &[]);
+        let changes = [
+            ("replicas.old", "1"),
+            ("replicas.new", "3"),
+            ("image.old", "a"),
+            ("image.new", "b"),
+        ];
+        check(Some(&old), Some(&new), "update", &changes);
+        check(Some(&new), Some(&removed), "remove", &[]);
+        assert_eq!(describe_service(Some(&removed), Some(&removed)), None);
+        assert_eq!(describe_service(Some(&removed), None), None);
+    }
+
+    #[test]
+    fn how_an_update_goes_is_told() {
+        let old = service(1, "a");
+        let update = Some(UpdateStatus {
+            state: UpdateState::RollbackStarted,
+            ..UpdateStatus::default()
+        });
+        let new = Service {
+            update,
+            ..old.clone()
+        };
+        let changes = [
+            ("updatestate.old", ""),
+            ("updatestate.new", "rollback_started"),
+        ];
+        check(Some(&old), Some(&new), "update", &changes);
+    }
 }

@@ -29,7 +29,6 @@ pub mod platform;
 pub mod progress;
 pub mod prune;
 pub mod pull;
-pub mod reference;
 mod registry;
 pub mod sample;
 mod save;
@@ -43,6 +42,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
+pub use crate::model::reference::{self, Reference};
 use crate::model::{Digest, Timestamp};
 pub use auth::RegistryAuth;
 pub use containerd::{ConnectError, StoreError};
@@ -54,7 +54,6 @@ pub use platform::Platform;
 pub use progress::{Progress, Step, Update};
 pub use prune::{Disk, PruneFilters, Pruned};
 pub use pull::Pulled;
-pub use reference::Reference;
 
 use busy::Busy;
 use claims::Claims;

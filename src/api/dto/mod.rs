@@ -5,9 +5,12 @@
 pub(in crate::api) mod cluster;
 pub(in crate::api) mod event;
 pub(in crate::api) mod info;
+pub(in crate::api) mod network;
 pub(in crate::api) mod node;
+pub(in crate::api) mod service;
 pub(in crate::api) mod spec;
 pub(in crate::api) mod status;
+pub(in crate::api) mod task;
 pub(in crate::api) mod tls;
 pub(in crate::api) mod token;
 

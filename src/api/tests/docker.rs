@@ -10,13 +10,13 @@ use super::http::{DEADLINE, Served};
 use crate::api::backend::LocalState;
 
 /// One command, with everything of this machine's user out of its way.
-struct Docker {
+pub(super) struct Docker {
     served: Served,
 }
 
 impl Docker {
     /// `None`, with the reason printed, where there is no docker command.
-    async fn of(fake: Arc<Fake>) -> Option<Self> {
+    pub(super) async fn of(fake: Arc<Fake>) -> Option<Self> {
         let found = Command::new("docker").arg("--version").output().await;
         match found {
             Ok(out) if out.status.success() => Some(Self {
@@ -29,7 +29,14 @@ impl Docker {
         }
     }
 
-    async fn run(&self, args: &[&str]) -> Output {
+    /// A file that its commands may name, and nobody else's.
+    pub(super) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.served.dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub(super) async fn run(&self, args: &[&str]) -> Output {
         let host = format!("unix://{}", self.served.path().display());
         let run = Command::new("docker")
             .args(args)
@@ -49,7 +56,7 @@ impl Docker {
 
     /// The output of a command that succeeds.
     #[track_caller]
-    fn ok(args: &[&str], out: Output) -> String {
+    pub(super) fn ok(args: &[&str], out: Output) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         assert!(
             out.status.success(),
@@ -60,11 +67,11 @@ impl Docker {
         text(&out.stdout)
     }
 
-    async fn says(&self, args: &[&str]) -> String {
+    pub(super) async fn says(&self, args: &[&str]) -> String {
         Self::ok(args, self.run(args).await)
     }
 
-    async fn is_refused(&self, args: &[&str], words: &str) {
+    pub(super) async fn is_refused(&self, args: &[&str], words: &str) {
         let out = self.run(args).await;
         assert!(!out.status.success(), "docker {args:?} succeeded");
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -73,7 +80,7 @@ impl Docker {
 }
 
 /// The leader of a cluster and another member of another; both must do.
-async fn both() -> Vec<Docker> {
+pub(super) async fn both() -> Vec<Docker> {
     let (follower, _its_leader) = Fake::follower();
     let mut found = Vec::new();
     for fake in [Fake::leader(), follower] {

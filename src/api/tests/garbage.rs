@@ -5,10 +5,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fake::Fake;
 use super::http::Answer;
+use super::services;
 use crate::api::{router, serve_stream};
 
 /// Statuses that this API has; 431 and 400 without a body are hyper's own.
-const STATUSES: [u16; 10] = [200, 400, 401, 403, 404, 409, 431, 500, 501, 503];
+const STATUSES: [u16; 11] = [200, 201, 400, 401, 403, 404, 409, 431, 500, 501, 503];
 
 /// Sends bytes to a new node, perhaps as the last ones, and reads all that comes.
 fn answer_to(request: &[u8], outside: bool, last: bool) -> Vec<u8> {
@@ -51,6 +52,12 @@ fn json() -> impl Strategy<Value = String> {
         Just("RemoteAddrs".to_owned()),
         Just("CAConfig".to_owned()),
         Just("UnlockKey".to_owned()),
+        Just("Name".to_owned()),
+        Just("TaskTemplate".to_owned()),
+        Just("ContainerSpec".to_owned()),
+        Just("Mode".to_owned()),
+        Just("Replicated".to_owned()),
+        Just("Mounts".to_owned()),
     ];
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -89,6 +96,15 @@ fn path() -> impl Strategy<Value = String> {
         "/_ping",
         "/skein/status",
         "/skein/recover",
+        "/services",
+        "/services/create",
+        "/services/web",
+        "/services/web/update",
+        "/services/web/logs",
+        "/tasks",
+        "/tasks/1",
+        "/networks",
+        "/secrets/create",
         "/containers/json",
         "/v1.43/nodes",
         "/v9.9/nodes",
@@ -135,6 +151,31 @@ proptest! {
             let message = answer.json()["message"].as_str().map(str::to_owned);
             prop_assert!(message.is_some_and(|words| !words.is_empty()), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn a_service_with_a_strange_part_is_made_or_refused(
+        place in prop::sample::select(services::places()),
+        part in json(),
+        filter in json(),
+    ) {
+        let mut spec = services::whole();
+        let part: serde_json::Value = serde_json::from_str(&part).unwrap();
+        *spec.pointer_mut(&place).unwrap() = part;
+        let spec = spec.to_string();
+        let request = format!(
+            "POST /services/create HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{spec}",
+            spec.len()
+        );
+        let answer = Answer::parse(&answer_to(request.as_bytes(), false, false));
+        prop_assert!(matches!(answer.status, 201 | 400 | 404 | 501), "{spec}: {answer:?}");
+        let filter: String = filter.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let request = format!(
+            "GET /tasks?filters={filter} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
+        );
+        let answer = Answer::parse(&answer_to(request.as_bytes(), false, false));
+        prop_assert!(matches!(answer.status, 200 | 400 | 404), "{answer:?}");
     }
 
     #[test]

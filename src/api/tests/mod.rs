@@ -1,12 +1,17 @@
 //! The API over real HTTP on a real unix socket, against a node that is made up.
 
 mod docker;
+mod docker_services;
 mod events;
 pub(crate) mod fake;
 mod forward;
 mod garbage;
 pub(crate) mod http;
 mod nodes;
+mod services;
+mod stacks;
 mod swarm;
 mod system;
+mod tasks;
+mod work;
 mod world;

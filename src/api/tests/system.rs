@@ -92,7 +92,7 @@ async fn what_is_not_built_says_so() {
     for (method, target, first) in [
         ("GET", "/v1.50/containers/json", "/containers"),
         ("GET", "/images/json?all=1", "/images"),
-        ("POST", "/v1.41/services/create", "/services"),
+        ("POST", "/v1.41/volumes/create", "/volumes"),
         ("GET", "/system/df", "/system"),
     ] {
         let answer = served.ask(method, target).await;

@@ -13,8 +13,8 @@ use crate::cluster::store::State;
 use crate::model::cluster::{JoinSecrets, Secret};
 use crate::model::node::CertificateRecord;
 use crate::model::{
-    Cluster, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Platform,
-    Resources, Role, Standing, Timestamp,
+    Cluster, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Observed,
+    Platform, Resources, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Timestamp,
 };
 
 /// 2023-11-14T22:13:20Z
@@ -148,6 +148,7 @@ impl World {
                 leader: id(1),
                 managers,
                 statuses,
+                observed: Observed::new(),
             }),
             past: Mutex::default(),
             live: Mutex::new(broadcast::channel(64).0),
@@ -279,6 +280,27 @@ impl Leader for World {
         }
         self.change(|state| drop(state.nodes.remove(&node)));
         Ok(())
+    }
+
+    async fn create_service(
+        &self,
+        spec: ServiceSpec,
+        registry_auth: Secret,
+    ) -> Result<ServiceId, Refusal> {
+        self.make_service(spec, registry_auth)
+    }
+
+    async fn update_service(
+        &self,
+        service: ServiceId,
+        version: u64,
+        update: ServiceUpdate,
+    ) -> Result<(), Refusal> {
+        self.change_service(service, version, update)
+    }
+
+    async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal> {
+        self.end_service(service)
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

@@ -11,7 +11,6 @@
 //! ```
 
 mod board;
-pub mod constraints;
 mod explain;
 mod filters;
 mod needs;
@@ -26,6 +25,8 @@ mod tests;
 
 pub use board::Board;
 pub use seats::branch;
+
+pub use crate::model::constraints;
 
 use std::sync::Arc;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::unset;
 
@@ -11,7 +12,11 @@ use super::unset;
 #[serde(rename_all = "PascalCase", default)]
 pub struct MountSpec {
     /// What it is.
-    #[serde(rename = "Type", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "Type",
+        deserialize_with = "kind",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub kind: Option<MountKind>,
     /// A path of the machine, or a volume's name. May be a template.
     #[serde(skip_serializing_if = "unset")]
@@ -55,6 +60,16 @@ pub enum MountKind {
     Npipe,
     /// A volume of the cluster.
     Cluster,
+}
+
+/// A kind by its name in any case, as Docker reads it; an empty one is none.
+fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MountKind>, D::Error> {
+    let text = Option::<String>::deserialize(from)?.unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let text = text.to_ascii_lowercase();
+    MountKind::deserialize(text.into_deserializer()).map(Some)
 }
 
 /// How a path of the machine is mounted.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::{Node, NodeStatus, Platform, Role};
+use super::{Node, NodeStatus, Platform, Role};
 
 /// Why a text is no constraint. The words are Docker's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum ConstraintError {
 
 /// What of a node can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(crate) enum Subject {
     /// `node.id`.
     Id,
     /// `node.hostname`.
@@ -46,7 +46,7 @@ pub(super) enum Subject {
 
 impl Subject {
     /// What a key names; `None` when it is nothing that there is.
-    pub(super) fn of(key: &str) -> Option<Self> {
+    pub(crate) fn of(key: &str) -> Option<Self> {
         let label = |prefix: &str| {
             let (head, name) = key.split_at_checked(prefix.len())?;
             let named = head.eq_ignore_ascii_case(prefix) && !name.is_empty();
@@ -72,19 +72,19 @@ impl Subject {
 
 /// What can be compared of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) id: String,
-    pub(super) hostname: String,
-    pub(super) ip: Option<IpAddr>,
-    pub(super) role: Role,
-    pub(super) platform: Platform,
-    pub(super) node_labels: BTreeMap<String, String>,
-    pub(super) engine_labels: BTreeMap<String, String>,
+pub(crate) struct Facts {
+    pub(crate) id: String,
+    pub(crate) hostname: String,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) role: Role,
+    pub(crate) platform: Platform,
+    pub(crate) node_labels: BTreeMap<String, String>,
+    pub(crate) engine_labels: BTreeMap<String, String>,
 }
 
 impl Facts {
     /// Those of a node; its address is the one that it is seen at, or was last reached at.
-    pub(super) fn of(node: &Node, status: Option<&NodeStatus>) -> Self {
+    pub(crate) fn of(node: &Node, status: Option<&NodeStatus>) -> Self {
         let seen = status.and_then(|status| status.addr);
         let addr = seen.or_else(|| node.addresses.first().copied());
         Self {
@@ -99,7 +99,7 @@ impl Facts {
     }
 
     /// The text that stands there; empty when the node has none.
-    pub(super) fn text(&self, subject: &Subject) -> &str {
+    pub(crate) fn text(&self, subject: &Subject) -> &str {
         match subject {
             Subject::Id => &self.id,
             Subject::Hostname => &self.hostname,
@@ -145,7 +145,7 @@ impl Constraint {
     }
 
     /// Whether it holds on a node of which this is known.
-    pub(super) fn holds(&self, facts: &Facts) -> bool {
+    pub(crate) fn holds(&self, facts: &Facts) -> bool {
         let Some(subject) = &self.subject else {
             return false;
         };
