@@ -230,10 +230,15 @@ impl Serving {
     }
 
     /// Closes the connection when it is of no more use, and asks for a sign of life when it is and none came.
+    ///
+    /// Of a pair only the smaller node closes what is spare. Where one side doubted a connection and the other did not,
+    /// each uses the one that is spare to the other: if both closed what is spare, none would be left, and so it would
+    /// be with many pairs at once after a busy time, all of which would dial anew and be the busier for it.
     fn look(&mut self) {
         let tuning = self.hub.tuning;
         let unused = self.link.unused_for();
-        if self.link.is_spare() && unused >= tuning.spare {
+        let is_ours_to_close = self.hub.own < self.link.peer.node;
+        if self.link.is_spare() && is_ours_to_close && unused >= tuning.spare {
             self.link.close(CloseCode::Spare, "");
             self.hub.departed(&self.link, Loss::Unused);
         } else if unused >= tuning.unused {

@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{ConnectError, Connection, ConnectionError};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -35,6 +35,9 @@ type Outcome = Result<(), OpenError>;
 
 /// How long an attempt gives way to another one that has said hello already.
 const INTRODUCTION: Duration = Duration::from_secs(1);
+
+/// How often a dial looks whether the connection that it was to replace has been heard again.
+const HEARD_EVERY: Duration = Duration::from_millis(50);
 
 /// A dial under way and who waits for it.
 #[derive(Debug)]
@@ -133,11 +136,24 @@ impl Hub {
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => Err(OpenError::Stopped),
+                () = hub.heard_again(node) => return hub.end_dial(node),
                 outcome = hub.dial_all(node) => outcome,
             };
             hub.finish_dial(node, &cancel, outcome);
         });
         waiting
+    }
+
+    /// Returns when a connection that there was, and that was only silent, turns out to be well. On busy machines that
+    /// is what mostly happens: then the handshake would make them busier, for nothing.
+    async fn heard_again(&self, node: NodeId) {
+        let fresh = |link: &Arc<Link>| link.is_fresh(self.tuning.fresh);
+        loop {
+            sleep(HEARD_EVERY).await;
+            if self.used(node).as_ref().is_some_and(fresh) {
+                return;
+            }
+        }
     }
 
     async fn dial_all(self: &Arc<Self>, node: NodeId) -> Outcome {
@@ -282,6 +298,7 @@ pub(super) async fn try_all(
                 if wake >= until {
                     return Err(failures);
                 }
+                round.attempts().waited(wake, Instant::now());
             }
         }
     }

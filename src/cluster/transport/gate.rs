@@ -80,6 +80,11 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// A handshake that has taken so long gives way in a crowd. Honest ones take two round trips.
 const SLOW: Duration = Duration::from_millis(500);
 
+/// A handshake that has taken so long gives way to another one from the same port. On machines that are very busy
+/// honest ones take longer than [`SLOW`]: were they given up for the dialler's next attempt, and that for the one after
+/// it, none would ever end, and all of that work would keep the machines busy.
+const HOPELESS: Duration = Duration::from_secs(2);
+
 /// Decides which handshakes go on. Memory is bounded whatever arrives, and a source that stalls keeps nobody else out.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -112,7 +117,8 @@ impl Gate {
     /// A first packet came from `from`; `proved` when it carries the proof that this is its sender.
     ///
     /// Nodes dial from the port on which they listen, and repeat their dials while nothing is heard. So of handshakes
-    /// from the same port only the first is worth the work, unless it leads nowhere.
+    /// from the same port only the first is worth the work, unless it leads nowhere. Where that one may be forged, the
+    /// first that is not goes on beside it.
     pub(super) fn begin(&mut self, from: SocketAddr, proved: bool, now: Instant) -> Verdict {
         let source = source_of(from.ip());
         // Spoofed sources must not use up the quota of the host that they name, nor the table.
@@ -155,13 +161,15 @@ impl Gate {
         proved: bool,
         now: Instant,
     ) -> Result<Option<u64>, Verdict> {
-        let is_slow = |r: &Running| now.saturating_duration_since(r.since) >= SLOW;
-        if let Some((place, same)) = self.running.iter().find(|(_, r)| r.from == from) {
-            return match (same.proved, proved) {
-                // Either may be forged: the one that is not will prove it.
-                (_, false) => Err(Verdict::ProveAddress),
-                (true, true) if !is_slow(same) => Err(Verdict::Ignore),
-                (_, true) => Ok(Some(*place)),
+        let takes = |r: &Running, span| now.saturating_duration_since(r.since) >= span;
+        let mut same = self.running.iter().filter(|(_, r)| r.from == from);
+        if !proved && same.clone().next().is_some() {
+            return Err(Verdict::ProveAddress);
+        }
+        if let Some((place, same)) = same.find(|(_, r)| r.proved) {
+            return match takes(same, HOPELESS) {
+                true => Ok(Some(*place)),
+                false => Err(Verdict::Ignore),
             };
         }
         let source = source_of(from.ip());
@@ -174,7 +182,7 @@ impl Gate {
         };
         let mut oldest = self.running.iter().filter(|(_, r)| Some(r.source) == crowd);
         match oldest.next() {
-            Some((place, running)) if is_slow(running) => Ok(Some(*place)),
+            Some((place, running)) if takes(running, SLOW) => Ok(Some(*place)),
             Some(_) | None => Err(no),
         }
     }
@@ -281,21 +289,37 @@ mod tests {
         let now = Instant::now();
         let mut gate = gate();
         let again = from(1);
-        let Verdict::Accept { place: forged, .. } = gate.begin(again, false, now) else {
+        let Verdict::Accept { place, .. } = gate.begin(again, true, now) else {
             panic!("there is room");
         };
-        assert_eq!(gate.begin(again, false, now), Verdict::ProveAddress);
-        let Verdict::Accept { place, evicted } = gate.begin(again, true, now) else {
-            panic!("it has proved to be the sender");
-        };
-        assert_eq!(evicted, Some(forged));
         assert_eq!(gate.begin(again, true, now), Verdict::Ignore);
         assert_eq!(gate.begin(again, false, now), Verdict::ProveAddress);
-        let Verdict::Accept { evicted, .. } = gate.begin(again, true, now + SLOW) else {
+        let Verdict::Accept { evicted, .. } = gate.begin(again, true, now + HOPELESS) else {
             panic!("the other one leads nowhere");
         };
         assert_eq!(evicted, Some(place));
         assert_eq!(gate.running_of(source(1)), 1);
+    }
+
+    #[test]
+    fn a_forged_handshake_keeps_nobody_out_and_an_honest_one_is_not_given_up_for_its_repetition() {
+        let now = Instant::now();
+        let mut gate = gate();
+        let again = from(1);
+        let accept = |verdict| match verdict {
+            Verdict::Accept { evicted, .. } => evicted,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(accept(gate.begin(again, false, now)), None);
+        assert_eq!(gate.begin(again, false, now), Verdict::ProveAddress);
+        assert_eq!(accept(gate.begin(again, true, now)), None);
+        // What a dial does while its first attempts are slow to be answered.
+        for attempt in 1..8 {
+            let now = now + attempt * Duration::from_millis(250);
+            assert_eq!(gate.begin(again, false, now), Verdict::ProveAddress);
+            assert_eq!(gate.begin(again, true, now), Verdict::Ignore);
+        }
+        assert_eq!(gate.running_of(source(1)), 2);
     }
 
     #[test]

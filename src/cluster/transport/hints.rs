@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Attempts of one dial that may be under way at once.
 const RUNNING: usize = 8;
 
+/// No single wait counts as longer overdue than this: a process that was stopped for long is not slow for it.
+const MAX_LATE: Duration = Duration::from_millis(200);
+
 /// Who says that a peer is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -163,11 +166,15 @@ struct Tried {
 /// A first packet to a host that is just starting is lost without a word, and QUIC repeats it ever more slowly.
 /// So a silent address gets fresh attempts at a steady pace, and a restarted peer is reached within a fifth of
 /// a second; an address that answered with a refusal is settled and left alone.
+///
+/// Where this process gets its turns late, what has been answered may still wait for its turn here, and the neighbours
+/// are often as late, for they share the machine. More attempts would then only be more work for all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     tried: BTreeMap<SocketAddr, Tried>,
     last_start: Option<Instant>,
     running: usize,
+    late: Duration,
 }
 
 /// The pause before the next attempt at an address that was tried so many times and is silent.
@@ -211,9 +218,15 @@ impl Attempts {
     fn due(&self, addr: SocketAddr, hints: &Hints, now: Instant) -> Option<Instant> {
         match self.tried.get(&addr) {
             Some(tried) if tried.settled || tried.answered => None,
-            Some(tried) => Some(tried.last + pause_after(tried.times)),
+            Some(tried) => Some(tried.last + pause_after(tried.times) + 4 * self.late),
             None => Some(hints.not_before(addr).unwrap_or(now)),
         }
+    }
+
+    /// A wait that [`Self::next`] has asked for was over at `due`, and ended now.
+    pub(super) fn waited(&mut self, due: Instant, now: Instant) {
+        let late = now.saturating_duration_since(due).min(MAX_LATE);
+        self.late = late.max(self.late / 2);
     }
 
     /// An attempt at `addr` starts.
@@ -378,6 +391,33 @@ mod tests {
         assert_eq!(attempts.next(&hints, later), Step::Wait(None));
         attempts.ended(addr(1), false);
         assert_eq!(attempts.next(&hints, later), Step::Try(addr(1)));
+    }
+
+    #[test]
+    fn a_process_that_gets_its_turns_late_tries_again_later() {
+        let start = Instant::now();
+        let hints = hints(&[addr(1)]);
+        let mut attempts = Attempts::default();
+        attempts.started(addr(1), start);
+        let mut pause = || match attempts.next(&hints, start) {
+            Step::Wait(Some(until)) => {
+                attempts.waited(until, until + Duration::from_millis(100));
+                until - start
+            }
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (pause(), pause());
+        assert_eq!(second, first + Duration::from_millis(400));
+        attempts.waited(start, start + Duration::from_secs(60));
+        for _ in 0..20 {
+            let Step::Wait(Some(until)) = attempts.next(&hints, start) else {
+                panic!("the address was tried a moment ago");
+            };
+            assert!(until - start <= first + 4 * MAX_LATE);
+            attempts.waited(until, until);
+        }
+        let forgotten = attempts.next(&hints, start + first + Duration::from_millis(1));
+        assert_eq!(forgotten, Step::Try(addr(1)));
     }
 
     #[test]

@@ -14,11 +14,13 @@
 //! | `call`, `stream` | streams, calls and questions to a peer |
 //! | `join` | the one request that a stranger may make |
 //! | `start`, `endpoint`, `socket`, `timer` | how QUIC and the port are set up and given back |
+//! | `backlog` | which handshakes to leave out while packets wait to be read |
 //!
 //! It never looks into what streams carry, and never decides who is a member: certificates and the list of removed
 //! nodes do, both given from outside.
 
 mod accept;
+mod backlog;
 mod call;
 mod codes;
 mod connection;

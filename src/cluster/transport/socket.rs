@@ -2,7 +2,8 @@
 //!
 //! quinn frees a socket only when the last handle of every connection and stream is gone, and streams are in
 //! the hands of other rooms. [`Port`] stands between: after [`Port::release`] the port is free at once, whoever
-//! still holds what. It reads no packet's content; it only looks whether a peer can have sent it at all.
+//! still holds what. It reads no packet's content; it only looks whether a peer can have sent it at all, and whether it
+//! begins a handshake for which there is no time ([`super::backlog`]).
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -10,7 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
@@ -20,8 +21,11 @@ use nix::sys::socket::{
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use quinn_proto::{ConnectionIdGenerator, HashedConnectionIdGenerator};
+use tokio::time::Instant;
 
+use super::backlog::{Backlog, begins_handshake};
 use super::error::StartError;
+use super::hub::lock;
 use super::stats::WireCounters;
 
 /// Bytes of the kernel's queues, where it grants them: bursts of many peers while the process waits for a core.
@@ -76,6 +80,7 @@ pub(super) struct Port {
     may_fragment: bool,
     full: AtomicBool,
     cids: HashedConnectionIdGenerator,
+    backlog: Mutex<Backlog>,
     counters: Arc<WireCounters>,
 }
 
@@ -95,6 +100,7 @@ impl Port {
             socket: RwLock::new(Some(socket)),
             full: AtomicBool::new(false),
             cids: HashedConnectionIdGenerator::from_key(cid_key),
+            backlog: Mutex::default(),
             counters,
         })
     }
@@ -118,6 +124,22 @@ impl Port {
             self.counters.bytes_received.add(datagram.len() as u64);
             if !may_be_ours(datagram, &self.cids) {
                 self.counters.garbage.one();
+            }
+        }
+    }
+
+    /// Empties those of the received messages that are not to be worked on.
+    fn shed(&self, bufs: &[IoSliceMut<'_>], meta: &mut [RecvMeta]) {
+        let now = Instant::now();
+        let mut backlog = lock(&self.backlog);
+        backlog.read(now);
+        for (meta, buf) in meta.iter_mut().zip(bufs) {
+            let datagrams = buf.get(..meta.len).unwrap_or_default();
+            let mut each = datagrams.chunks(meta.stride.max(1)).peekable();
+            let begins = |one| begins_handshake(one, &self.cids);
+            if each.peek().is_some() && each.all(begins) && !backlog.lets_in(now) {
+                self.counters.shed.one();
+                meta.len = 0;
             }
         }
     }
@@ -190,13 +212,17 @@ impl AsyncUdpSocket for Port {
         let Some(socket) = socket.as_ref() else {
             return Poll::Pending;
         };
-        let received = ready!(socket.poll_recv(cx, bufs, meta));
+        let Poll::Ready(received) = socket.poll_recv(cx, bufs, meta) else {
+            lock(&self.backlog).emptied();
+            return Poll::Pending;
+        };
         if let Ok(count) = received {
             for (meta, buf) in meta.iter().zip(bufs.iter()).take(count) {
                 if let Some(datagrams) = buf.get(..meta.len) {
                     self.count_received(datagrams, meta.stride);
                 }
             }
+            self.shed(bufs, meta.get_mut(..count).unwrap_or_default());
         }
         Poll::Ready(received)
     }
@@ -254,6 +280,11 @@ impl UdpPoller for Room {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -301,5 +332,46 @@ mod tests {
         assert!(!may_be_ours(&[], &cids));
         assert!(!may_be_ours(&[0x40; 8], &cids));
         assert!(!may_be_ours(&[0x16; 300], &cids), "no fixed bit");
+    }
+
+    /// Bytes of the next message as quinn sees it, if one has come.
+    async fn next(port: &Port) -> usize {
+        let (mut bytes, mut meta) = (vec![0; 1 << 16], [RecvMeta::default()]);
+        let mut bufs = [IoSliceMut::new(&mut bytes)];
+        let received = poll_fn(|cx| port.poll_recv(cx, &mut bufs, &mut meta)).await;
+        assert_eq!(received.unwrap(), 1);
+        meta[0].len
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_packets_wait_few_new_handshakes_are_handed_on_and_everything_else() {
+        let socket = open(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let counters = Arc::new(WireCounters::default());
+        let port = Port::new(socket, 7, Arc::clone(&counters)).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.connect(port.local).unwrap();
+        let mut first = vec![0xc0, 0, 0, 0, 1, 8];
+        first.resize(1_200, 9);
+        let mut later = vec![0x40];
+        later.extend_from_slice(&HashedConnectionIdGenerator::from_key(7).generate_cid());
+        later.resize(100, 9);
+        for _ in 0..20 {
+            peer.send(&first).unwrap();
+            peer.send(&later).unwrap();
+        }
+        let mut begun = 0;
+        for _ in 0..20 {
+            begun += usize::from(next(&port).await == first.len());
+            tokio::time::advance(Duration::from_millis(20)).await;
+            assert_eq!(next(&port).await, later.len());
+            tokio::time::advance(Duration::from_millis(20)).await;
+        }
+        assert_eq!(begun, 4 + 5, "a burst's, and then one in three");
+        assert_eq!(counters.shed.read(), 20 - 9);
+        assert!(next(&port).now_or_never().is_none());
+        for _ in 0..9 {
+            peer.send(&first).unwrap();
+            assert_eq!(next(&port).await, first.len(), "it has caught up");
+        }
     }
 }

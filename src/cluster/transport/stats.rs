@@ -37,6 +37,8 @@ pub struct TransportStats {
     pub bytes_received: u64,
     /// Received datagrams that no peer of ours can have sent.
     pub garbage: u64,
+    /// Received messages that would have begun a handshake and were dropped, since older ones waited to be read.
+    pub shed: u64,
 }
 
 /// One count that any task may raise.
@@ -80,6 +82,7 @@ pub(super) struct WireCounters {
     pub(super) bytes_sent: Counter,
     pub(super) bytes_received: Counter,
     pub(super) garbage: Counter,
+    pub(super) shed: Counter,
 }
 
 impl Counters {
@@ -101,6 +104,7 @@ impl Counters {
             bytes_sent: wire.bytes_sent.read(),
             bytes_received: wire.bytes_received.read(),
             garbage: wire.garbage.read(),
+            shed: wire.shed.read(),
         }
     }
 }

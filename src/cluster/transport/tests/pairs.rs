@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use super::super::OpenError;
+use super::super::link::Link;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,28 +113,11 @@ async fn of_two_connections_both_sides_use_the_one_that_the_smaller_dialled() {
         ..Tuning::default()
     };
     let (small, large) = house.pair_tuned(tuning);
-    let until_then = Instant::now() + PATIENCE;
-    let dial = async |from: &Node, to: &Node| {
-        let hub = &from.transport.hub;
-        let hints = || hub.hints(to.id);
-        super::super::dial::try_all(hub, hints, Some(to.id), until_then)
-            .await
-            .unwrap();
-    };
-    tokio::join!(dial(&small, &large), dial(&large, &small));
-    until("both know both", || {
-        small.connections() == 2 && large.connections() == 2
-    })
-    .await;
+    dial_at_once(&small, &large).await;
     assert_eq!(dialler_of(&small, &large), Some(small.id));
     assert_eq!(dialler_of(&large, &small), Some(small.id));
-    let spare = |node: &Node, peer: &Node| {
-        let links = node.transport.hub.links(peer.id);
-        let mut spare = links.into_iter().filter(|link| link.is_spare());
-        spare.next().unwrap()
-    };
     // What is open on the losing connection goes on, on either side.
-    let (mut send, mut recv, in_use) = spare(&large, &small)
+    let (mut send, mut recv, in_use) = spare_of(&large, &small)
         .open_bi(StreamKind::Api)
         .await
         .unwrap();
@@ -152,6 +136,64 @@ async fn of_two_connections_both_sides_use_the_one_that_the_smaller_dialled() {
     })
     .await;
     tokio::join!(small.reaches(&large), large.reaches(&small));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sides_that_use_different_connections_do_not_close_both() {
+    let house = House::new(1);
+    let tuning = Tuning {
+        spare: Duration::from_millis(200),
+        keep_alive: Duration::from_millis(400),
+        ..Tuning::default()
+    };
+    let (small, large) = house.pair_tuned(tuning);
+    dial_at_once(&small, &large).await;
+    let mut events = small.transport.events();
+    // As when only the larger has doubted the one that both were to use.
+    let others_spare = spare_of(&large, &small);
+    large.transport.hub.prefer(&others_spare);
+    let (mut send, mut recv, in_use) = others_spare.open_bi(StreamKind::Api).await.unwrap();
+    let first = [StreamKind::Api as u8, b'x'];
+    send.write_all(&first).await.unwrap();
+    holds_for(tuning.spare * 5, "both are kept", || {
+        small.connections() == 2 && large.connections() == 2
+    })
+    .await;
+    send.finish().unwrap();
+    assert_eq!(within("the rest", recv.read_to_end(9)).await.unwrap(), b"x");
+    drop(in_use);
+    until("one is left, the same for both", || {
+        let counts = (small.connections(), large.connections());
+        counts == (1, 1) && dialler_of(&small, &large) == dialler_of(&large, &small)
+    })
+    .await;
+    tokio::join!(small.reaches(&large), large.reaches(&small));
+    let lost = |event: PeerEvent| matches!(event, PeerEvent::Lost { .. });
+    assert!(!std::iter::from_fn(|| events.try_recv().ok()).any(lost));
+}
+
+/// Makes two nodes that do not know of each other's dials have two connections.
+async fn dial_at_once(small: &Node, large: &Node) {
+    let until_then = Instant::now() + PATIENCE;
+    let dial = async |from: &Node, to: &Node| {
+        let hub = &from.transport.hub;
+        let hints = || hub.hints(to.id);
+        super::super::dial::try_all(hub, hints, Some(to.id), until_then)
+            .await
+            .unwrap();
+    };
+    tokio::join!(dial(small, large), dial(large, small));
+    until("both know both", || {
+        small.connections() == 2 && large.connections() == 2
+    })
+    .await;
+}
+
+/// The connection between two nodes that `node` does not use.
+fn spare_of(node: &Node, peer: &Node) -> Arc<Link> {
+    let links = node.transport.hub.links(peer.id);
+    let mut spare = links.into_iter().filter(|link| link.is_spare());
+    spare.next().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
