@@ -13,6 +13,7 @@
 //! | [`api`] | Docker's HTTP API on a unix socket |
 //! | [`node`] | builds one node out of these and runs it |
 //! | [`config`] | how the daemon is to run |
+//! | `footprint` | how much of the program is mapped |
 //! | [`cli`] | the command line, a client of the socket |
 //! | `sim` | test builds only: whole clusters under a virtual clock |
 //!
@@ -23,6 +24,7 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+mod footprint;
 pub mod identity;
 pub mod manager;
 pub mod model;

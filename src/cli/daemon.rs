@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT_DATA_ROOT, DEFAULT_LISTEN, DEFAULT_RUN_DIR, Options};
+use crate::footprint;
 
 /// Libraries that tell each of their steps, and warn at each heartbeat; who wants to read them names them.
 const QUIET: [&str; 2] = ["openraft", "chitchat"];
@@ -78,6 +79,9 @@ pub(super) fn run(args: DaemonArgs) -> anyhow::Result<()> {
         "the daemon needs root: run it with sudo"
     );
     raise_open_files();
+    if let Err(error) = footprint::map_what_is_used() {
+        tracing::warn!(%error, "more of the program will be in memory than is used");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
