@@ -100,7 +100,8 @@ impl Stock for LocalStock {
         restored.map_err(volume_error)
     }
 
-    /// As Docker: a pull that fails is only logged when the image is here; what is to run is what is here then.
+    /// As Docker: a pull that fails is only logged when the image is here; what is to run is what is here then. A
+    /// registry that has just been asked in vain is not asked again by each task.
     async fn image(
         &self,
         reference: &str,
@@ -108,11 +109,19 @@ impl Stock for LocalStock {
     ) -> Result<(ImageRef, ImageConfig), StockError> {
         let parsed = reference.parse::<Reference>();
         let parsed = parsed.map_err(|error| refused("invalid reference format", error))?;
-        let shown = parsed.or_latest().familiar();
+        let shown = parsed.clone().or_latest().familiar();
         let image = |manifest| ImageRef {
             name: reference.to_owned(),
             manifest,
         };
+        let find = async || {
+            let found = self.images.resolve(reference).await;
+            found.map_err(|error| again("look for the image", error))
+        };
+        let is_away = self.images.is_away(&parsed);
+        if let Some(local) = if is_away { find().await? } else { None } {
+            return Ok((image(local.manifest), local.config));
+        }
         if shown != SAMPLE {
             let auth = RegistryAuth::from_header(&auth.0).unwrap_or_default();
             let progress = Progress::none();
@@ -122,14 +131,13 @@ impl Stock for LocalStock {
                 Err(error) => warn!(image = %shown, %error, "pull failed"),
             }
         }
-        match self.images.resolve(reference).await {
-            Ok(Some(local)) => Ok((image(local.manifest), local.config)),
-            Ok(None) => Err(StockError {
+        match find().await? {
+            Some(local) => Ok((image(local.manifest), local.config)),
+            None => Err(StockError {
                 failure: Failure::Refused,
                 message: format!("No such image: {shown}"),
                 source: None,
             }),
-            Err(error) => Err(again("look for the image", error)),
         }
     }
 

@@ -29,6 +29,7 @@ pub mod platform;
 pub mod progress;
 pub mod prune;
 pub mod pull;
+mod reach;
 mod registry;
 pub mod sample;
 mod save;
@@ -59,6 +60,7 @@ use busy::Busy;
 use claims::Claims;
 use containerd::Containerd;
 use local::Facts;
+use reach::Reach;
 use registry::Registries;
 
 /// What the image room needs to know.
@@ -88,6 +90,7 @@ struct Inner {
     peers: Arc<dyn Peers>,
     claims: Mutex<Claims>,
     busy: Busy,
+    reach: Reach,
     places: Arc<Semaphore>,
     scratch: PathBuf,
     clock: fn() -> Timestamp,
@@ -126,6 +129,7 @@ impl Images {
             peers,
             claims: Mutex::default(),
             busy: Busy::default(),
+            reach: Reach::default(),
             places: Arc::new(Semaphore::new(pull::LAYERS_AT_ONCE)),
             scratch: settings.scratch,
             clock: settings.clock,

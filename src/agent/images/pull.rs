@@ -65,14 +65,26 @@ impl Images {
             tell_end(&pulled, &reference, progress);
             return Ok(pulled);
         }
+        let began = (self.0.clock)();
         let _turn = self.0.busy.on(name.clone()).await;
-        // Of many that came at once, the first has pulled for all.
+        // Of many that came at once, the first has pulled for all, or has waited in vain for all.
+        if let Some(error) = self.0.reach.failure_since(&reference, began) {
+            return Err(error);
+        }
         if let Some(pulled) = pinned().await? {
             tell_end(&pulled, &reference, progress);
             return Ok(pulled);
         }
         // Boxed, so that those who wait for their turn, and those who find all done, take little memory.
-        Box::pin(self.pull_all(reference.clone(), name.clone(), auth, platform, progress)).await
+        let pull = self.pull_all(reference.clone(), name.clone(), auth, platform, progress);
+        let pulled = Box::pin(pull).await;
+        self.0.reach.note(&reference, (self.0.clock)(), &pulled);
+        pulled
+    }
+
+    /// Whether a registry did not answer a short time ago, so that what is here of it may be used at once.
+    pub fn is_away(&self, reference: &Reference) -> bool {
+        self.0.reach.is_away(reference, (self.0.clock)())
     }
 
     /// All of a pull, by whoever has the turn.
