@@ -203,7 +203,8 @@ impl Bed {
         });
     }
 
-    /// Waits until `host` shows exactly these hosts as managers that answer, and no others as managers.
+    /// Waits until `host` shows exactly these hosts as managers that answer, by vote and by role, and no others as
+    /// managers.
     #[track_caller]
     pub(crate) fn until_managers(&self, host: usize, expected: &[usize]) {
         eventually(
@@ -213,10 +214,13 @@ impl Bed {
                 let nodes = self.nodes(host)?;
                 let managers = hosts_where(&nodes, NodeView::is_manager);
                 let reachable = hosts_where(&nodes, NodeView::is_reachable_manager);
-                let settled = managers == expected && reachable == expected;
-                settled
-                    .then_some(())
-                    .ok_or_else(|| format!("managers are {managers:?}, reachable {reachable:?}"))
+                let by_role = hosts_where(&nodes, |node| node.text("/Spec/Role") == "manager");
+                let settled = managers == expected && reachable == expected && by_role == expected;
+                settled.then_some(()).ok_or_else(|| {
+                    format!(
+                        "managers are {managers:?}, by role {by_role:?}, reachable {reachable:?}"
+                    )
+                })
             },
         );
     }

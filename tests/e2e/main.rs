@@ -6,16 +6,22 @@
 
 mod bed;
 mod cluster;
+mod crew;
 mod daemon;
 mod engine;
 mod faults;
 mod http;
 mod identity;
+#[expect(clippy::unwrap_used, reason = "a test without its image has failed")]
+#[path = "../agent/image.rs"]
+mod image;
 mod join;
 mod node;
 mod quorum;
 mod readme;
 mod run;
+mod services;
+mod updates;
 mod view;
 mod wait;
 mod writes;
