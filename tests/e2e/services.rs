@@ -118,6 +118,7 @@ fn a_dead_node_costs_no_replicas() {
     let Some(bed) = up(3) else { return };
     create(&bed, 1, &["--name", "web", "--replicas", "6"], RUNS);
     let first = until_runs(&bed, 1, "web", 6, secs(30));
+    bed.until_managers(1, &[1, 2, 3]);
     let leader = bed.leader(&[1, 2, 3]);
     let (victim, asked) = if leader == 3 { (2, 3) } else { (3, leader) };
     let node = bed.node(victim).id().to_owned();
@@ -152,6 +153,7 @@ fn a_dead_leader_takes_no_service_with_it() {
     let Some(bed) = up(3) else { return };
     create(&bed, 1, &["--name", "web", "--mode", "global"], RUNS);
     let first = until_runs(&bed, 1, "web", 3, secs(30));
+    bed.until_managers(1, &[1, 2, 3]);
     let leader = bed.leader(&[1, 2, 3]);
     let rest: Vec<usize> = (1..=3).filter(|host| *host != leader).collect();
     bed.act("kill", leader);
