@@ -89,6 +89,7 @@ fn every_command_of_the_readme_does_what_it_says() {
     assert!(listed.contains("Leader"), "{listed}");
     tokens(&mut page, &bed);
     changes(&mut page, &bed);
+    services(&mut page, &bed);
 
     page.read("sudo skein init --ca-cert root.crt --ca-key root.key");
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/own");
@@ -99,6 +100,19 @@ fn every_command_of_the_readme_does_what_it_says() {
     bed.skein(4, &["recover"])
         .refused_with("nothing to recover");
     assert!(page.0.is_empty(), "not run: {:?}", page.0);
+}
+
+fn services(page: &mut Page, bed: &Bed) {
+    for what in [
+        "create --detach --name web --replicas 3 skein/whoami",
+        "ps web",
+        "scale --detach web=5",
+        "update --detach --env-add GREETING=hello web",
+        "rm web",
+    ] {
+        let line = format!("docker -H unix:///run/skein/skein.sock service {what}");
+        assert!(!page.run(bed, 1, &line).is_empty(), "{line}");
+    }
 }
 
 fn tokens(page: &mut Page, bed: &Bed) {
