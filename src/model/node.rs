@@ -126,7 +126,7 @@ pub struct NodeDescription {
     #[serde(default)]
     pub protocol: (u16, u16),
     /// What its operator counts beside processors and memory.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub generic_resources: Vec<GenericResource>,
 }
 

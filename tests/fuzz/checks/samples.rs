@@ -7,11 +7,14 @@ use serde::Serialize;
 use skein::identity::pem::certificates as read;
 use skein::identity::{JoinToken, NodeKey, RootDigest};
 use skein::model::cluster::Secret;
+use skein::model::task::ServiceRef;
 use skein::model::{
     Availability, Change, Cluster, ClusterId, ClusterSpec, Expect, JoinSecrets, Meta, Node,
-    NodeDescription, NodeId, Proposal, Role, RootCa, RootRotation, Standing, Timestamp,
+    NodeDescription, NodeId, Proposal, Role, RootCa, RootRotation, Slot, Standing, TaskId,
+    TaskSpec, TaskState, TaskStatus, Timestamp,
 };
 use skein::wire::Json;
+use skein::wire::assignment::{Assigned, Assignments, Report};
 use skein::wire::control::{ControlReply, ControlRequest};
 use skein::wire::frame::to_frame;
 use skein::wire::hello::Hello;
@@ -22,6 +25,7 @@ use super::certificate::{NODE, NODE_KEY, ROOT};
 use super::gossip::{self, CONVERSATION};
 
 const NODE_ID: NodeId = NodeId::from_bits(7);
+const TASK: TaskId = TaskId::from_bits(9);
 const CLUSTER: ClusterId = ClusterId::from_bits(8);
 const NOW: Timestamp = Timestamp::from_nanos(1_907_755_200 * 1_000_000_000);
 
@@ -186,11 +190,37 @@ fn messages_of_peers() -> Vec<Vec<u8>> {
     vec![
         frame(&hello),
         frame(&register),
+        frame(&Upward::Statuses(Report {
+            complete: true,
+            statuses: vec![(TASK, Json(TaskStatus::default()))],
+        })),
         frame(&Upward::Restarting),
         frame(&Upward::Leaving),
         frame(&membership),
+        frame(&Downward::Assignments(Assignments {
+            term: 3,
+            generation: 9,
+            complete: true,
+            tasks: vec![Json(assigned())],
+            removed: vec![TASK],
+        })),
         frame(&Downward::Removed),
+        frame(&Downward::More(vec![Json(assigned())])),
     ]
+}
+
+fn assigned() -> Assigned {
+    Assigned {
+        task: TASK,
+        service: ServiceRef::default(),
+        service_labels: [("a".to_owned(), "b".to_owned())].into(),
+        slot: Slot::Number(2),
+        desired: TaskState::Running,
+        observed: TaskState::Assigned,
+        spec: TaskSpec::default(),
+        log_driver: None,
+        registry_auth: Secret("e30=".to_owned()),
+    }
 }
 
 fn messages_of_joins() -> Vec<Vec<u8>> {
