@@ -4,7 +4,9 @@
 //! that the pass began with: if anything that it changes has changed meanwhile, nothing of it is applied, and it is
 //! thought again. Nothing here decides, and nothing here reads a clock or a random source: both come with it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::cluster::store::State;
@@ -40,6 +42,16 @@ pub struct Wait {
     pub what: String,
 }
 
+/// A service's tasks by what they fill.
+pub type BySlot = BTreeMap<Slot, Vec<Arc<Task>>>;
+
+/// What was last found of the tasks of one service: most stages of a pass ask for the same, and change nothing.
+#[derive(Default)]
+struct Found {
+    tasks: Option<(ServiceId, Rc<Vec<Arc<Task>>>)>,
+    slots: Option<(ServiceId, Rc<BySlot>)>,
+}
+
 /// The working copy.
 pub struct Draft<'a> {
     /// What the pass looks at; not what it has changed.
@@ -50,6 +62,8 @@ pub struct Draft<'a> {
     tasks: BTreeMap<TaskId, Option<Arc<Task>>>,
     added: BTreeMap<ServiceId, BTreeSet<TaskId>>,
     templates: BTreeMap<(ServiceId, u64), Box<Template>>,
+    /// Void as soon as any task changes.
+    found: RefCell<Found>,
     ids: &'a mut dyn FnMut() -> TaskId,
 }
 
@@ -73,6 +87,7 @@ impl<'a> Draft<'a> {
             tasks: BTreeMap::new(),
             added: BTreeMap::new(),
             templates: BTreeMap::new(),
+            found: RefCell::default(),
             ids,
         }
     }
@@ -104,12 +119,33 @@ impl<'a> Draft<'a> {
     }
 
     /// A service's tasks, as they are by now, by ID.
-    pub fn tasks_of(&self, service: ServiceId) -> Vec<Arc<Task>> {
+    pub fn tasks_of(&self, service: ServiceId) -> Rc<Vec<Arc<Task>>> {
+        match &self.found.borrow().tasks {
+            Some((of, tasks)) if *of == service => return tasks.clone(),
+            _ => {}
+        }
         let before = self.view.state.work.tasks_of(service);
         let mut tasks: Vec<Arc<Task>> = before.filter_map(|task| self.task(task.id)).collect();
         let added = self.added.get(&service).into_iter().flatten();
         tasks.extend(added.filter_map(|id| self.task(*id)));
+        let tasks = Rc::new(tasks);
+        self.found.borrow_mut().tasks = Some((service, tasks.clone()));
         tasks
+    }
+
+    /// What `sort` makes of a service's tasks, as they are by now. It is always to make the same of the same tasks.
+    pub fn slots_of(
+        &self,
+        service: ServiceId,
+        sort: impl FnOnce(&[Arc<Task>]) -> BySlot,
+    ) -> Rc<BySlot> {
+        match &self.found.borrow().slots {
+            Some((of, slots)) if *of == service => return slots.clone(),
+            _ => {}
+        }
+        let slots = Rc::new(sort(&self.tasks_of(service)));
+        self.found.borrow_mut().slots = Some((service, slots.clone()));
+        slots
     }
 
     /// How far a task is: the later of what is written down and what its node has said.
@@ -163,7 +199,7 @@ impl<'a> Draft<'a> {
         if !known && self.added.entry(task.service).or_default().insert(task.id) {
             self.keep_template(task.service, task.spec_version);
         }
-        self.tasks.insert(task.id, Some(Arc::new(task)));
+        self.set(task.id, Some(Arc::new(task)));
     }
 
     /// Changes a task that is there; nothing when it is not.
@@ -172,7 +208,8 @@ impl<'a> Draft<'a> {
             let mut next = Task::clone(&task);
             edit(&mut next);
             if next != *task {
-                self.put_task(next);
+                // Whether it is new was noted when it was put here first.
+                self.set(id, Some(Arc::new(next)));
             }
         }
     }
@@ -189,7 +226,12 @@ impl<'a> Draft<'a> {
 
     /// Removes a task.
     pub fn remove_task(&mut self, id: TaskId) {
-        self.tasks.insert(id, None);
+        self.set(id, None);
+    }
+
+    fn set(&mut self, id: TaskId, task: Option<Arc<Task>>) {
+        self.tasks.insert(id, task);
+        *self.found.get_mut() = Found::default();
     }
 
     /// Notes what has to wait.
@@ -233,6 +275,8 @@ impl<'a> Draft<'a> {
     /// As [`Self::proposal`], in parts of about `most` tasks each, to be proposed in this order. What is put into
     /// one slot is in one part, so that whoever finds only some of them applied finds no slot half changed.
     pub fn proposals(self, most: usize) -> Vec<Proposal> {
+        // What was found holds on to the tasks, which would be copied instead of being taken.
+        drop(self.found);
         let mut parts = Parts::new(self.view.now, most);
         let work = &self.view.state.work;
         let guard = |version: Option<u64>| version.map_or(Expect::Absent, Expect::Version);

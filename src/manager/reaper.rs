@@ -14,12 +14,12 @@ pub fn reap(draft: &mut Draft<'_>, service: ServiceId) {
     let Some(service) = draft.service(service) else {
         return;
     };
-    for task in draft.tasks_of(service.id) {
+    for task in draft.tasks_of(service.id).iter() {
         if service.removed {
             draft.want(task.id, TaskState::Remove);
         }
         let leaves = service.removed || task.desired == TaskState::Remove;
-        if leaves && holds_nothing(draft, &task) {
+        if leaves && holds_nothing(draft, task) {
             draft.remove_task(task.id);
         }
     }
@@ -30,8 +30,8 @@ pub fn reap(draft: &mut Draft<'_>, service: ServiceId) {
         return;
     }
     if let Some(limit) = limit(draft, &service) {
-        for tasks in slots::by_slot(draft, service.id).into_values() {
-            trim(draft, &tasks, limit);
+        for tasks in slots::by_slot(draft, service.id).values() {
+            trim(draft, tasks, limit);
         }
     }
 }

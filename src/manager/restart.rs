@@ -28,13 +28,13 @@ pub fn restart(draft: &mut Draft<'_>, service: ServiceId) {
     if service.removed {
         return;
     }
-    for tasks in slots::by_slot(draft, service.id).into_values() {
+    for tasks in slots::by_slot(draft, service.id).values() {
         for task in tasks.iter().filter(|task| slots::is_wanted(task)) {
-            replace(draft, &service, &tasks, task);
+            replace(draft, &service, tasks, task);
         }
     }
-    for task in draft.tasks_of(service.id) {
-        start(draft, &service, &task);
+    for task in draft.tasks_of(service.id).iter() {
+        start(draft, &service, task);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::{NodeId, Service, Slot, TaskState};
 /// Brings each node to one task, or to none.
 pub(super) fn reconcile(draft: &mut Draft<'_>, service: &Service, fits: Fits<'_>) {
     let slots = slots::by_slot(draft, service.id);
-    for (slot, tasks) in &slots {
+    for (slot, tasks) in slots.iter() {
         let Slot::Node(node) = *slot else {
             continue;
         };

@@ -14,7 +14,7 @@ use crate::model::{Service, Slot, TaskState};
 /// Removes what earlier runs have left.
 pub(super) fn forget_older(draft: &mut Draft<'_>, service: &Service) {
     let now = iteration(service);
-    for task in draft.tasks_of(service.id) {
+    for task in draft.tasks_of(service.id).iter() {
         if task.iteration != now {
             draft.want(task.id, TaskState::Remove);
         }

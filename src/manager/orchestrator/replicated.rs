@@ -10,11 +10,14 @@ use super::slots::{self, Tasks};
 use crate::manager::draft::Draft;
 use crate::model::{NodeId, Service, Slot, TaskState};
 
+type Slots<'a> = BTreeMap<Slot, &'a Tasks>;
+
 /// Brings the number of slots that are taken to `replicas`.
 pub(super) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64) {
     let all = slots::by_slot(draft, service.id);
-    let (held, free): (BTreeMap<Slot, Tasks>, BTreeMap<Slot, Tasks>) = all
-        .into_iter()
+    let (held, free): (Slots<'_>, Slots<'_>) = all
+        .iter()
+        .map(|(slot, tasks)| (*slot, tasks))
         .partition(|(_, tasks)| slots::is_held(draft, service, tasks));
     let have = held.len() as u64;
     let mut kept: BTreeSet<Slot> = held.keys().copied().collect();
@@ -34,9 +37,14 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64)
         if surplus > 0 && is_waiting(draft, service, &held) {
             return;
         }
-        for slot in leaving(draft, &held).into_iter().take(surplus) {
+        // In most passes nothing leaves, and who would be the next need not be known.
+        let leaving = match surplus {
+            0 => Vec::new(),
+            _ => leaving(draft, &held),
+        };
+        for slot in leaving.into_iter().take(surplus) {
             kept.remove(&slot);
-            forget(draft, &held[&slot]);
+            forget(draft, held[&slot]);
         }
     }
     for (slot, tasks) in &free {
@@ -47,9 +55,10 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64)
 }
 
 /// Whether a node that has some of the tasks has not said yet how they are: which of them run, nobody knows.
-fn is_waiting(draft: &mut Draft<'_>, service: &Service, held: &BTreeMap<Slot, Tasks>) -> bool {
+fn is_waiting(draft: &mut Draft<'_>, service: &Service, held: &Slots<'_>) -> bool {
     let wanted = held
         .values()
+        .copied()
         .flatten()
         .filter(|task| slots::is_wanted(task));
     let mut nodes = wanted.filter_map(|task| task.node);
@@ -61,7 +70,7 @@ fn is_waiting(draft: &mut Draft<'_>, service: &Service, held: &BTreeMap<Slot, Ta
 }
 
 /// The slots in the order in which they are given up.
-fn leaving(draft: &Draft<'_>, held: &BTreeMap<Slot, Tasks>) -> Vec<Slot> {
+fn leaving(draft: &Draft<'_>, held: &Slots<'_>) -> Vec<Slot> {
     let mut on_node: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut ranked = Vec::new();
     for (slot, tasks) in held {

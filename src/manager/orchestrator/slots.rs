@@ -4,14 +4,12 @@
 //! stage that makes or ends tasks looks at slots through here, so that all of them agree on which are filled. Reads
 //! only.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::manager::draft::Draft;
+use crate::manager::draft::{BySlot, Draft};
 use crate::manager::restart::policy;
-use crate::model::{
-    Availability, NodeId, NodeState, Service, ServiceId, Slot, Task, TaskId, TaskState,
-};
+use crate::model::{Availability, NodeId, NodeState, Service, ServiceId, Task, TaskId, TaskState};
 
 /// The tasks of one slot, oldest first; those that are to be removed are not among them.
 pub(crate) type Tasks = Vec<Arc<Task>>;
@@ -28,17 +26,19 @@ pub(crate) enum Loss {
 }
 
 /// Every slot in which there is a task that is not to be removed.
-pub(crate) fn by_slot(draft: &Draft<'_>, service: ServiceId) -> BTreeMap<Slot, Tasks> {
-    let mut slots: BTreeMap<Slot, Tasks> = BTreeMap::new();
-    for task in draft.tasks_of(service) {
-        if task.desired < TaskState::Remove {
-            slots.entry(task.slot).or_default().push(task);
+pub(crate) fn by_slot(draft: &Draft<'_>, service: ServiceId) -> Rc<BySlot> {
+    draft.slots_of(service, |tasks| {
+        let mut slots = BySlot::new();
+        for task in tasks {
+            if task.desired < TaskState::Remove {
+                slots.entry(task.slot).or_default().push(task.clone());
+            }
         }
-    }
-    for tasks in slots.values_mut() {
-        tasks.sort_by_key(|task| age(task));
-    }
-    slots
+        for tasks in slots.values_mut() {
+            tasks.sort_by_key(|task| age(task));
+        }
+        slots
+    })
 }
 
 /// Orders the tasks of a slot, oldest first. One that is not in the store yet is the youngest.

@@ -33,14 +33,14 @@ pub(super) struct Place {
 /// its.
 pub(super) fn of(draft: &Draft<'_>, service: &Service, fits: Fits<'_>) -> BTreeMap<Slot, Place> {
     let mut versions = Versions::of(service);
-    let slots = slots::by_slot(draft, service.id).into_iter();
-    let slots = slots.filter(|(slot, _)| takes_part(draft, *slot));
+    let slots = slots::by_slot(draft, service.id);
+    let slots = slots.iter().filter(|(slot, _)| takes_part(draft, **slot));
     slots
         .map(|(slot, tasks)| {
-            let place = Place::new(draft, service, slot, tasks, |task| {
+            let place = Place::new(draft, service, *slot, tasks.clone(), |task| {
                 versions.is_dirty(draft, task, fits)
             });
-            (slot, place)
+            (*slot, place)
         })
         .collect()
 }

@@ -299,8 +299,8 @@ fn schedule(draft: &mut Draft<'_>) {
             *count += 1;
         }
     }
-    for task in tasks {
-        if !draft.is_live(&task) || draft.state_of(&task) != TaskState::Pending {
+    for task in tasks.iter() {
+        if !draft.is_live(task) || draft.state_of(task) != TaskState::Pending {
             continue;
         }
         let free = busy
