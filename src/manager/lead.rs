@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use imbl::OrdMap;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -12,7 +14,11 @@ use super::status::{News, StatusBoard};
 use super::term::{LeaderContext, Term};
 use super::{dispatch, voters, work};
 use crate::cluster::membership::{Liveness, Peers};
-use crate::model::NodeId;
+use crate::cluster::store::State;
+use crate::model::{Node, NodeId};
+
+/// The least time between two looks at the board for news of nodes.
+const BOARD_REST: Duration = Duration::from_millis(5);
 
 /// The present term's work; `None` while another node leads.
 pub type CurrentTerm = watch::Receiver<Option<Arc<Term>>>;
@@ -68,10 +74,10 @@ async fn keep_board(term: Arc<Term>, mut news: mpsc::Receiver<(NodeId, News)>) {
     let mut states = term.context.store.watch();
     let mut peers = term.context.peers.clone();
     let mut verdicts = Verdicts::new();
+    let mut members = OrdMap::new();
     loop {
         let now = Instant::now();
-        let nodes = states.borrow_and_update().nodes.clone();
-        board.set_nodes(nodes.keys().copied(), now);
+        seat(&mut board, &mut members, &mut states, now);
         let seen = peers.borrow_and_update().clone();
         for (node, word) in gossip_news(&seen, &mut verdicts) {
             board.handle(node, word, now);
@@ -83,19 +89,35 @@ async fn keep_board(term: Arc<Term>, mut news: mpsc::Receiver<(NodeId, News)>) {
         tokio::select! {
             biased;
             item = news.recv() => {
-                let Some((node, word)) = item else { return };
-                let nodes = states.borrow_and_update().nodes.clone();
+                let Some(first) = item else { return };
+                // All of a large cluster come at once, and each look at the whole board costs what it is long.
+                sleep_until(now + BOARD_REST).await;
                 let now = Instant::now();
-                board.set_nodes(nodes.keys().copied(), now);
-                board.handle(node, word, now);
-                while let Ok((node, word)) = news.try_recv() {
+                seat(&mut board, &mut members, &mut states, now);
+                let mut next = Some(first);
+                while let Some((node, word)) = next {
                     board.handle(node, word, now);
+                    next = news.try_recv().ok();
                 }
             }
             changed = states.changed() => if changed.is_err() { return },
             changed = peers.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep_until(timeout) => {}
+            () = sleep_until(timeout) => {}
         }
+    }
+}
+
+/// Puts the members on the board, when they are others than before.
+fn seat(
+    board: &mut StatusBoard,
+    members: &mut OrdMap<NodeId, Arc<Node>>,
+    states: &mut watch::Receiver<Arc<State>>,
+    now: Instant,
+) {
+    let nodes = &states.borrow_and_update().nodes;
+    if !nodes.ptr_eq(members) {
+        board.set_nodes(nodes.keys().copied(), now);
+        members.clone_from(nodes);
     }
 }
 

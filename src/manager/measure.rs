@@ -38,7 +38,7 @@ use crate::model::{
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two looks at how far the cluster is.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,8 @@ use crate::model::{NodeId, NodeState, NodeStatus};
 /// A node that said it restarts, or lost its session while gossip still hears it, is given this long.
 pub const RETURN_GRACE: Duration = Duration::from_secs(30);
 
-/// A node that was not heard of at all in a new term is down after this.
+/// A node that was not heard of at all in a new term is down after this. One that gossip hears is given
+/// [`RETURN_GRACE`]: a new leader of a large cluster may itself be what keeps its session waiting.
 pub const FIRST_WORD: Duration = Duration::from_secs(5);
 
 /// News of one node.
@@ -153,8 +154,8 @@ impl StatusBoard {
 impl Entry {
     fn deadline(&self) -> Option<Instant> {
         match self.seen {
-            Seen::Unheard => Some(self.since + FIRST_WORD),
-            Seen::Restarting | Seen::Lost => Some(self.since + RETURN_GRACE),
+            Seen::Unheard if !self.alive => Some(self.since + FIRST_WORD),
+            Seen::Unheard | Seen::Restarting | Seen::Lost => Some(self.since + RETURN_GRACE),
             Seen::InSession | Seen::Left | Seen::Dead => None,
         }
     }
@@ -166,6 +167,10 @@ impl Entry {
             (Seen::Unheard, false) => (
                 NodeState::Unknown,
                 "Node moved to \"unknown\" state due to leadership change in cluster",
+            ),
+            (Seen::Unheard, true) if self.alive => (
+                NodeState::Down,
+                "the node answers but has no session with the leader",
             ),
             (Seen::Unheard, true) | (Seen::Dead, _) => (NodeState::Down, "heartbeat failure"),
             (Seen::Lost, false) => (
@@ -276,6 +281,18 @@ mod tests {
     #[test]
     fn silence_in_a_new_term_ends_in_down() {
         assert_eq!(state_after(&[], FIRST_WORD), NodeState::Down);
+    }
+
+    #[test]
+    fn a_new_term_waits_longer_for_those_that_gossip_hears() {
+        use News::*;
+        assert_eq!(state_after(&[Heard], FIRST_WORD), NodeState::Unknown);
+        assert_eq!(state_after(&[Heard], RETURN_GRACE), NodeState::Down);
+        assert_eq!(state_after(&[Heard, Dead], Duration::ZERO), NodeState::Down);
+        assert_eq!(
+            state_after(&[Heard, SessionBegan(None)], RETURN_GRACE),
+            NodeState::Ready
+        );
     }
 
     #[test]
