@@ -3,7 +3,8 @@
 //! A [`Board`] is made of a view once a term and then told what has changed; being told twice, or late, does no harm,
 //! because each time the object itself is looked at. Nothing here decides where a task goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ pub struct Board {
     index: BTreeMap<NodeId, usize>,
     /// The usable nodes.
     pub(super) by_load: BTreeSet<Load>,
-    tasks: BTreeMap<TaskId, Entry>,
+    /// Found, never walked: its order is nobody's.
+    tasks: HashMap<TaskId, Entry, BuildHasherDefault<Folded>>,
     groups: BTreeMap<GroupKey, Group>,
     waiting: BTreeSet<GroupKey>,
     /// How many active tasks of each service are where.
@@ -69,8 +71,8 @@ pub(super) struct Spot {
     /// How many active tasks it has.
     pub(super) active: u32,
     pub(super) room: Room,
-    /// `None` when it is no member.
-    pub(super) facts: Option<Facts>,
+    /// `None` when it is no member. Apart, so that what is looked at for each placement lies close together.
+    pub(super) facts: Option<Box<Facts>>,
 }
 
 /// What a task is to the scheduler.
@@ -147,7 +149,7 @@ impl Board {
         let index = self.index_of(id);
         let status = view.nodes.get(&id);
         let node = view.state.nodes.get(&id);
-        let facts = node.map(|node| Facts::of(node, status));
+        let facts = node.map(|node| Box::new(Facts::of(node, status)));
         let usable = node.is_some_and(|node| {
             node.spec.availability == Availability::Active
                 && status.is_some_and(|status| status.state == NodeState::Ready)
@@ -219,10 +221,18 @@ impl Board {
         template: impl FnOnce(GroupKey) -> Option<&'t Template>,
     ) {
         let next = task.and_then(|(task, state)| self.entry(task, state));
-        if self.tasks.get(&id) == next.as_ref() {
-            return;
-        }
-        if let Some(old) = self.tasks.remove(&id) {
+        let old = match &next {
+            Some(next) => match self.tasks.entry(id) {
+                hash_map::Entry::Occupied(known) if known.get() == next => return,
+                hash_map::Entry::Occupied(mut known) => Some(known.insert(next.clone())),
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(next.clone());
+                    None
+                }
+            },
+            None => self.tasks.remove(&id),
+        };
+        if let Some(old) = old {
             self.release(id, &old);
             if let Some((task, state)) = task {
                 self.note_failure(task, state, seen_at.unwrap_or(task.status.at), now);
@@ -250,7 +260,6 @@ impl Board {
                 self.hold(node, active, &next, &needs);
             }
         }
-        self.tasks.insert(id, next);
     }
 
     /// What a task is to the scheduler; `None` when it is nothing to it yet, or no more.
@@ -498,6 +507,26 @@ impl Board {
             group.blocked = Some((self.room, words.clone()));
         }
         words
+    }
+}
+
+/// Folds an ID, which is random already: the leader chooses them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u128(u128::from(*byte));
+        }
+    }
+
+    fn write_u128(&mut self, bits: u128) {
+        self.0 = mix(self.0 ^ (bits >> 64) as u64 ^ bits as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -235,7 +235,7 @@ impl Tree {
                 .is_none_or(|class| class.refusal(node).is_none())
         };
         for (_, _, node) in &board.by_load {
-            let Some(facts) = board.spot(*node).facts.as_ref().filter(|_| fits(*node)) else {
+            let Some(facts) = board.spot(*node).facts.as_deref().filter(|_| fits(*node)) else {
                 continue;
             };
             let leaf = tree.grow(facts, scope);
