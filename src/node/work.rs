@@ -31,7 +31,7 @@ use crate::model::container::{ContainerState, LogConfig};
 use crate::wire::assignment::Assignments;
 
 /// Containers that are made or started at a time, for each processor.
-const STARTS_PER_CPU: usize = 2;
+const STARTS_PER_CPU: usize = 4;
 
 /// Work that cannot be begun is tried again after this, at first; doubled up to [`AGAIN_MOST`].
 const AGAIN: Duration = Duration::from_secs(1);
