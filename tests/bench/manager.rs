@@ -118,14 +118,21 @@ fn cluster(what: &str, services: u64, rounds: u64, report: &mut Report) -> Resul
     report.add(Figure::samples(full, "ms", times).goal(Goal::P99(PICTURE)));
     let cpu = format!("{what}: CPU of the leader for it");
     report.add(Figure::samples(cpu, "ms", cpus));
-    let rest = leader.ask("rest")?;
-    add(report, "CPU at rest", "% of a core", &rest["cpu_percent"]);
-    add(report, "memory in use at rest", "MB", &rest["in_use"]);
-    add(report, "resident memory at rest", "MB", &rest["resident"]);
-    let highest = rest["highest"].as_f64().unwrap_or(f64::NAN);
-    let highest = Figure::value(format!("{what}: resident memory, highest"), "MB", highest);
-    report.add(highest.goal(Goal::Most(MEMORY)));
+    at_rest(what, &leader.ask("rest")?, report);
     Ok(())
+}
+
+/// What the leader costs when nothing happens, and what it cost at most.
+fn at_rest(what: &str, rest: &Value, report: &mut Report) {
+    let figure = |name: &str, unit, field: &str| {
+        let value = rest[field].as_f64().unwrap_or(f64::NAN);
+        Figure::value(format!("{what}: {name}"), unit, value)
+    };
+    report.add(figure("CPU at rest", "% of a core", "cpu_percent"));
+    report.add(figure("memory in use at rest", "MB", "in_use"));
+    report.add(figure("resident memory at rest", "MB", "resident"));
+    let highest = figure("resident memory, highest", "MB", "highest");
+    report.add(highest.goal(Goal::Most(MEMORY)));
 }
 
 /// The leader's process, from outside.
