@@ -3,6 +3,8 @@
 //! The handlers see only these traits, so they know nothing of consensus, transport or runtime, and are tested
 //! against a fake. The node implements them. Nothing here decides anything.
 
+pub mod containers;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +16,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, watch};
+
+use containers::Containers;
 
 use crate::cluster::store::State;
 use crate::model::cluster::Secret;
@@ -351,6 +355,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Finds the leader: waits up to a few seconds for one, then [`Refusal::no_leader`].
     async fn leader(&self) -> Result<Route, Refusal>;
+
+    /// The containers of this machine.
+    fn containers(&self) -> Arc<dyn Containers>;
+
+    /// A stream to another node, which takes one HTTP/1.1 request for its
+    /// [`forwarded_router`](super::forwarded_router). Within 5 s.
+    async fn node(&self, node: NodeId) -> Result<Box<dyn Io>, Refusal>;
 
     /// Whom this node believes to lead, as it changes. A request that waits for a leader which is no longer the one
     /// is given up and asked of the next at once. Without it (a hint that never changes) the request waits for its

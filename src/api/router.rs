@@ -20,19 +20,20 @@ use hyper_util::service::TowerToHyperService;
 use super::backend::{Backend, Refusal, RefusalClass};
 use super::call::{ApiVersion, Call, Target};
 use super::error::Handled;
+use super::gather::{self, Of, gathers};
 use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
-use super::{absent, events, info, nodes, ping, services, skein, swarm, tasks, version};
+use super::{
+    absent, containers, events, info, nodes, ping, place, services, skein, swarm, tasks, version,
+};
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 13] = [
+const NOT_BUILT: [&str; 11] = [
     "auth",
     "build",
     "commit",
-    "containers",
     "distribution",
-    "exec",
     "grpc",
     "images",
     "plugins",
@@ -90,6 +91,7 @@ fn shared_routes() -> Router<Api> {
         )
         .route("/nodes/{id}/update", post(leader_does(nodes::update)))
         .merge(service_routes())
+        .merge(containers::routes())
         .merge(absent_routes())
 }
 
@@ -102,10 +104,8 @@ fn service_routes() -> Router<Api> {
             get(leader_does(services::inspect)).delete(leader_does(services::remove)),
         )
         .route("/services/{id}/update", post(leader_does(services::update)))
-        .route("/services/{id}/logs", get(leader_does(services::logs)))
         .route("/tasks", get(leader_does(tasks::list)))
         .route("/tasks/{id}", get(leader_does(tasks::inspect)))
-        .route("/tasks/{id}/logs", get(leader_does(tasks::logs)))
 }
 
 fn absent_routes() -> Router<Api> {
@@ -142,6 +142,8 @@ fn local_routes() -> Router<Api> {
         .route("/swarm/join", post(swarm::join))
         .route("/swarm/leave", post(swarm::leave))
         .route("/swarm/unlock", post(swarm::unlock))
+        .route("/services/{id}/logs", get(gathers(Of::Service)))
+        .route("/tasks/{id}/logs", get(gathers(Of::Task)))
         .route("/skein/status", get(skein::status))
         .route("/skein/recover", post(skein::recover))
 }
@@ -151,6 +153,16 @@ fn forwarded_routes() -> Router<Api> {
     Router::new()
         .route("/skein/summary", get(leader_does(info::summary)))
         .route("/skein/events", get(leader_does(events::raw)))
+        .route("/skein/where/{id}", get(leader_does(place::whereabouts)))
+        .route(
+            "/skein/speakers/service/{id}",
+            get(leader_does(gather::of_service)),
+        )
+        .route(
+            "/skein/speakers/task/{id}",
+            get(leader_does(gather::of_task)),
+        )
+        .route("/skein/logs/{id}", get(gather::one))
 }
 
 fn leader_does(
@@ -166,10 +178,10 @@ fn leader_does(
 }
 
 /// What stands for an object in the path, if the path has a place for one.
-type NamedObject = Result<Path<String>, PathRejection>;
+pub(super) type NamedObject = Result<Path<String>, PathRejection>;
 
 /// Decoded; empty when the path names no object.
-fn object_id(named: NamedObject) -> Result<String, Refusal> {
+pub(super) fn object_id(named: NamedObject) -> Result<String, Refusal> {
     match named {
         Ok(Path(id)) => Ok(id),
         Err(PathRejection::FailedToDeserializePathParams(error))

@@ -22,6 +22,7 @@ use super::work::{Ground, Work};
 use super::{clock, machine};
 use crate::agent::images::{self, Disk, Images, ImagesSettings, sample};
 use crate::agent::runner::Runner;
+use crate::agent::runtime::containerd::Containerd;
 use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
 use crate::agent::volumes::{self, Volumes};
 use crate::config::Config;
@@ -160,6 +161,11 @@ impl Engine {
             EngineState::Ready(machine) => Some(machine.images.clone()),
             EngineState::Starting | EngineState::Failed(_) => None,
         }
+    }
+
+    /// What runs the containers of the cluster that this node is in, once it can.
+    pub fn runtime(&self) -> Option<Containerd> {
+        self.work()?.runtime()
     }
 
     /// What the machine is, what runs its containers included.

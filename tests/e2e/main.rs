@@ -6,6 +6,7 @@
 
 mod bed;
 mod cluster;
+mod containers;
 mod crew;
 mod daemon;
 mod engine;

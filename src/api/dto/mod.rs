@@ -3,7 +3,9 @@
 //! Fields stand in the order in which Docker's daemon writes them, and are left out when it leaves them out.
 
 pub(in crate::api) mod cluster;
+pub(in crate::api) mod container;
 pub(in crate::api) mod event;
+pub(in crate::api) mod human;
 pub(in crate::api) mod info;
 pub(in crate::api) mod network;
 pub(in crate::api) mod node;

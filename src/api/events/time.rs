@@ -4,7 +4,7 @@ use crate::api::backend::Refusal;
 use crate::model::Timestamp;
 
 /// Reads `seconds[.nanoseconds]` or RFC 3339; empty is `None`.
-pub(super) fn parse_time(name: &str, text: &str) -> Result<Option<Timestamp>, Refusal> {
+pub(in crate::api) fn parse_time(name: &str, text: &str) -> Result<Option<Timestamp>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -31,7 +31,7 @@ fn parse_decimal(text: &str) -> Option<i128> {
 }
 
 /// As [`parse_time`] reads it.
-pub(super) fn decimal(time: Timestamp) -> String {
+pub(in crate::api) fn decimal(time: Timestamp) -> String {
     let nanos = time.nanos().rem_euclid(1_000_000_000);
     format!("{}.{nanos:09}", time.secs())
 }

@@ -81,8 +81,8 @@ async fn services_are_created_listed_and_looked_at() {
             .await;
         docker
             .is_refused(
-                &["service", "logs", "web"],
-                "skein does not collect the logs",
+                &["service", "logs", "nobody"],
+                "no such task or service: nobody",
             )
             .await;
     }

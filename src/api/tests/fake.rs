@@ -1,6 +1,6 @@
 //! A node that is made up: a cluster in memory, with a leader that can be elsewhere, silent or gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use super::world::{KEY, NOW, World, id, lock};
 
+use super::fake_containers::FakeContainers;
 use super::world::description;
+use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, InitRequest, JoinRequest, Local, LocalState, PeerStatus, Refusal,
+    Backend, ClusterStatus, InitRequest, Io, JoinRequest, Local, LocalState, PeerStatus, Refusal,
     RefusalClass, Route,
 };
 use crate::api::{forwarded_router, serve_stream, words};
@@ -50,6 +52,10 @@ pub(crate) struct Fake {
     pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Leaving waits for this, when it is set.
     pub(crate) leave_held: Mutex<Option<Arc<Notify>>>,
+    /// What runs on it.
+    pub(crate) containers: Arc<FakeContainers>,
+    /// Whom it reaches.
+    pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Fake>>>,
     tasks: TaskTracker,
 }
 
@@ -76,6 +82,8 @@ impl Fake {
             asked: Mutex::default(),
             refusal: Mutex::default(),
             leave_held: Mutex::default(),
+            containers: Arc::default(),
+            peers: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -237,7 +245,11 @@ impl Backend for Fake {
             Lead::Here => return Ok(Route::Here(self.world.clone())),
             Lead::There(other) => {
                 let node = lock(&other.local).node.unwrap();
-                self.tasks.spawn(serve_stream(far, forwarded_router(other)));
+                self.tasks.spawn(serve_stream(
+                    far,
+                    forwarded_router(other),
+                    self.tasks.clone(),
+                ));
                 node
             }
             Lead::Silent(node) => {
@@ -252,6 +264,19 @@ impl Backend for Fake {
             Lead::Breaks(node) => node,
         };
         Ok(Route::There(node, Box::new(near)))
+    }
+
+    fn containers(&self) -> Arc<dyn Containers> {
+        self.containers.clone()
+    }
+
+    async fn node(&self, node: NodeId) -> Result<Box<dyn Io>, Refusal> {
+        let away = || Refusal::unavailable(format!("node {node} cannot be reached"));
+        let peer = lock(&self.peers).get(&node).cloned().ok_or_else(away)?;
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let served = serve_stream(far, forwarded_router(peer), self.tasks.clone());
+        self.tasks.spawn(served);
+        Ok(Box::new(near))
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {

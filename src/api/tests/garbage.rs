@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::task::TaskTracker;
 
 use super::fake::Fake;
 use super::http::Answer;
@@ -33,7 +34,7 @@ fn answer_to(request: &[u8], outside: bool, last: bool) -> Vec<u8> {
             let _ = near.read_to_end(&mut bytes).await;
             bytes
         };
-        let served = serve_stream(far, router(fake));
+        let served = serve_stream(far, router(fake), TaskTracker::new());
         let both = async { tokio::join!(exchange, served).0 };
         tokio::time::timeout(super::http::DEADLINE, both)
             .await

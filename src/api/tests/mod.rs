@@ -1,9 +1,11 @@
 //! The API over real HTTP on a real unix socket, against a node that is made up.
 
+mod containers;
 mod docker;
 mod docker_services;
 mod events;
 pub(crate) mod fake;
+pub(crate) mod fake_containers;
 mod forward;
 mod garbage;
 pub(crate) mod http;

@@ -27,6 +27,7 @@ mod folder;
 mod host;
 mod image;
 mod list;
+mod look;
 mod probe;
 mod process;
 mod remove;
@@ -49,13 +50,13 @@ use super::spec::HostFacts;
 use super::{Found, Runtime, RuntimeError, Started};
 use crate::model::container::{Exit, ImageRef};
 use crate::model::{ContainerConfig, ContainerId, NodeId, Timestamp};
-pub use archive::{ArchiveError, PathStat};
+pub use archive::ArchiveError;
 pub use attach::Attached;
 use client::Client;
 pub use exec::{Exec, ExecSpec};
 use folder::Folder;
 use image::Bases;
-pub use stats::{BlkioStats, CpuStats, MemoryStats, NetworkStats, Stats};
+pub use look::Look;
 
 /// The label that says whose a container is.
 const NODE_LABEL: &str = "skein.node";
