@@ -112,6 +112,11 @@ fn services(page: &mut Page, bed: &Bed) {
     ] {
         let line = format!("docker -H unix:///run/skein/skein.sock service {what}");
         assert!(!page.run(bed, 1, &line).is_empty(), "{line}");
+        if what == "ps web" {
+            // What it says by then is a matter of a moment.
+            let line = "docker -H unix:///run/skein/skein.sock service logs web";
+            page.run(bed, 1, line);
+        }
     }
 }
 
