@@ -305,7 +305,12 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     /// Takes note of how its container is.
     pub(super) fn sees(&mut self, container: Sight) {
-        self.seen.container = container;
+        let begun = self.progress.status.state >= TaskState::Starting;
+        self.seen.container = match container {
+            // Made by a life that did not come to write down as what: nobody knows how to end it, or to ask its health.
+            Sight::Created if self.made.is_none() && !begun => Sight::Ruin,
+            container => container,
+        };
         if !matches!(container, Sight::Running { .. }) {
             return;
         }
@@ -338,6 +343,9 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
     /// Gathers what the container needs; gives up as soon as it is no longer wanted.
     async fn gather(&mut self, order: &Order) -> Result<(), Hitch> {
         let id = self.container()?;
+        if self.seen.container == Sight::Ruin {
+            return self.rename(id).await;
+        }
         let shared = self.shared.clone();
         let gathering = gather(&shared, order, id);
         let made = tokio::select! {
@@ -368,15 +376,22 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
             self.seen.gathered = false;
             return Ok(());
         };
-        if !self.made_is_kept {
-            let writes = [
-                Write::Progress(self.task, &self.progress),
-                Write::Made(self.task, made),
-            ];
-            self.shared.ledger.write(&writes).await?;
-            self.made_is_kept = true;
-        }
-        match self.shared.runtime.create(&made.container).await {
+        let writes = [
+            Write::Progress(self.task, &self.progress),
+            Write::Made(self.task, made),
+        ];
+        let is_kept = self.made_is_kept;
+        let kept = async {
+            match is_kept {
+                true => Ok(()),
+                false => self.shared.ledger.write(&writes).await,
+            }
+        };
+        // At the same time: its name was bound before, so a life that is cut short finds the one without the other.
+        let (kept, created) = tokio::join!(kept, self.shared.runtime.create(&made.container));
+        kept?;
+        self.made_is_kept = true;
+        match created {
             Ok(()) => {
                 self.sees(Sight::Created);
                 if want < Want::Run {
@@ -418,8 +433,14 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     async fn start(&mut self) -> Result<(), Hitch> {
         let id = self.container()?;
-        let started = self.shared.runtime.start(id).await;
+        // At the same time: whether its process has begun is found again by looking, should this life be cut short.
+        let write = [Write::Progress(self.task, &self.progress)];
+        let (kept, started) = tokio::join!(
+            self.shared.ledger.write(&write),
+            self.shared.runtime.start(id)
+        );
         self.permit = None;
+        kept?;
         match started {
             Ok(started) => {
                 self.progress.started = Some(started.at);

@@ -27,6 +27,7 @@ mod folder;
 mod host;
 mod image;
 mod list;
+mod prepared;
 mod probe;
 mod process;
 mod remove;
@@ -55,6 +56,7 @@ use client::Client;
 pub use exec::{Exec, ExecSpec};
 use folder::Folder;
 use image::Bases;
+use prepared::Prepared;
 pub use stats::{BlkioStats, CpuStats, MemoryStats, NetworkStats, Stats};
 
 /// The label that says whose a container is.
@@ -125,6 +127,7 @@ struct Inner {
     host: HostFacts,
     client: Client,
     bases: Bases,
+    prepared: Prepared,
     /// Path of the program that makes containers; empty for the shim's own choice, which is runc.
     binary: String,
     version: String,
@@ -170,6 +173,7 @@ impl Containerd {
                 host,
                 client,
                 bases: Bases::default(),
+                prepared: Prepared::default(),
                 binary: binary.unwrap_or_default(),
                 version: version.into_inner().version,
                 starts: Semaphore::new(settings.starts_at_once.max(1)),
