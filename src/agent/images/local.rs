@@ -20,6 +20,9 @@ use crate::model::{Digest, ImageConfig, Timestamp};
 /// Images whose content is remembered.
 const REMEMBERED: usize = 1024;
 
+/// Questions for images at a time. Many tasks that come at once would each have a list of all images in memory.
+pub(super) const LOOKUPS_AT_ONCE: usize = 4;
+
 /// What a record is called whose image has lost its last name.
 pub(super) const DANGLING: &str = "skein.dangling@";
 
@@ -90,11 +93,16 @@ impl Images {
     /// The image that a name, a name with a digest, an ID or the first digits of one stand for here; `None` when
     /// there is none.
     pub async fn resolve(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
-        let records = self.0.store.records().await?;
-        let Some(target) = self.0.find(&records, reference).await? else {
-            return Ok(None);
-        };
-        self.0.image(&records, &target).await
+        let _permit = self.0.lookups.acquire().await.ok();
+        // Boxed, so that those who wait for a permit take little memory.
+        Box::pin(async {
+            let records = self.0.store.records().await?;
+            let Some(target) = self.0.find(&records, reference).await? else {
+                return Ok(None);
+            };
+            self.0.image(&records, &target).await
+        })
+        .await
     }
 
     /// Every image that is here, newest first.

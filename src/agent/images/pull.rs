@@ -168,6 +168,13 @@ impl Inner {
         let Some(digest) = digest else {
             return Ok(None);
         };
+        // Boxed, so that those who wait for a permit take little memory.
+        let _permit = self.lookups.acquire().await.ok();
+        Box::pin(self.whole_here(digest, name)).await
+    }
+
+    /// The image of a settled name, when its record still stands for `digest` and its layers are unpacked.
+    async fn whole_here(&self, digest: Digest, name: &str) -> Result<Option<Pulled>, PullError> {
         let Some(record) = self.store.record(name).await? else {
             return Ok(None);
         };

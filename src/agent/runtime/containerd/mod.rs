@@ -28,6 +28,7 @@ mod host;
 mod image;
 mod list;
 mod look;
+mod prepared;
 mod probe;
 mod process;
 mod remove;
@@ -57,6 +58,7 @@ pub use exec::{Exec, ExecSpec};
 use folder::Folder;
 use image::Bases;
 pub use look::Look;
+use prepared::Prepared;
 
 /// The label that says whose a container is.
 const NODE_LABEL: &str = "skein.node";
@@ -126,6 +128,7 @@ struct Inner {
     host: HostFacts,
     client: Client,
     bases: Bases,
+    prepared: Prepared,
     /// Path of the program that makes containers; empty for the shim's own choice, which is runc.
     binary: String,
     version: String,
@@ -171,6 +174,7 @@ impl Containerd {
                 host,
                 client,
                 bases: Bases::default(),
+                prepared: Prepared::default(),
                 binary: binary.unwrap_or_default(),
                 version: version.into_inner().version,
                 starts: Semaphore::new(settings.starts_at_once.max(1)),

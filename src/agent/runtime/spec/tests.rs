@@ -57,6 +57,7 @@ fn host() -> HostFacts {
         hard_limits: BTreeMap::from([("nofile".to_owned(), 20_000)]),
         least_oom_score_adj: -100,
         seccomp: true,
+        x32: true,
         apparmor: false,
         swap_limit: true,
         read_only_below: true,
