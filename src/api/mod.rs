@@ -12,12 +12,14 @@
 //! | `lead`, `forward` | where a request runs |
 //! | `filters`, `lookup`, `dto` | values in and out |
 //! | `ping`, `version`, `info`, `swarm`, `nodes`, `services`, `tasks`, `events`, `skein` | the resources |
+//! | `images`, `volumes`, `df` | what lies on the disks of the node that is asked |
 //! | `absent` | resources of which there are none yet |
 //! | `server`, `socket` | connections and their limits |
 
 mod absent;
 pub mod backend;
 mod call;
+mod df;
 mod dto;
 mod error;
 mod events;
@@ -25,6 +27,7 @@ mod filters;
 mod forward;
 mod go_json;
 mod headers;
+mod images;
 mod info;
 mod lead;
 mod lookup;
@@ -40,6 +43,7 @@ pub mod socket;
 mod swarm;
 mod tasks;
 mod version;
+mod volumes;
 pub mod words;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures_util::future::BoxFuture;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -23,23 +23,21 @@ use super::error::Handled;
 use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
-use super::{absent, events, info, nodes, ping, services, skein, swarm, tasks, version};
+use super::{
+    absent, df, events, images, info, nodes, ping, services, skein, swarm, tasks, version, volumes,
+};
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 13] = [
-    "auth",
+const NOT_BUILT: [&str; 9] = [
     "build",
     "commit",
     "containers",
     "distribution",
     "exec",
     "grpc",
-    "images",
     "plugins",
     "session",
     "stacks",
-    "system",
-    "volumes",
 ];
 
 /// What every handler has at hand.
@@ -144,6 +142,25 @@ fn local_routes() -> Router<Api> {
         .route("/swarm/unlock", post(swarm::unlock))
         .route("/skein/status", get(skein::status))
         .route("/skein/recover", post(skein::recover))
+        .merge(disk_routes())
+}
+
+/// What lies on the disks of the node that is asked.
+fn disk_routes() -> Router<Api> {
+    Router::new()
+        .route("/images/{*rest}", any(images::serve))
+        .route("/auth", post(images::login))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route(
+            "/volumes/{name}",
+            get(volumes::inspect)
+                .put(volumes::update)
+                .delete(volumes::remove),
+        )
+        .route("/system/df", get(df::show))
+        .route("/plugins", get(absent::plugins))
 }
 
 /// What only other nodes ask.
@@ -166,10 +183,10 @@ fn leader_does(
 }
 
 /// What stands for an object in the path, if the path has a place for one.
-type NamedObject = Result<Path<String>, PathRejection>;
+pub(super) type NamedObject = Result<Path<String>, PathRejection>;
 
 /// Decoded; empty when the path names no object.
-fn object_id(named: NamedObject) -> Result<String, Refusal> {
+pub(super) fn object_id(named: NamedObject) -> Result<String, Refusal> {
     match named {
         Ok(Path(id)) => Ok(id),
         Err(PathRejection::FailedToDeserializePathParams(error))
@@ -262,7 +279,7 @@ fn check_version(text: &str) -> Result<ApiVersion, Refusal> {
     Ok(version)
 }
 
-fn not_found() -> Refusal {
+pub(super) fn not_found() -> Refusal {
     Refusal::not_found("page not found")
 }
 

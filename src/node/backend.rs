@@ -14,8 +14,9 @@ use super::daemon::{ChangeError, Daemon, JoinOrder, Situation};
 use super::found;
 use super::member::Member;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest, JoinRequest, Leader,
-    Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, ImageStore, InitRequest,
+    JoinRequest, Leader, Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
+    VolumeStore,
 };
 use crate::config;
 use crate::manager::AdminError;
@@ -129,6 +130,14 @@ impl Backend for DaemonBackend {
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         self.0.leader()
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {
+        self.0.engine.image_store()
+    }
+
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        self.0.engine.volume_store()
     }
 
     async fn leader(&self) -> Result<Route, Refusal> {

@@ -12,6 +12,7 @@ pub mod duties;
 pub mod engine;
 pub mod events;
 pub mod found;
+mod images;
 pub mod inbound;
 pub mod instance;
 pub mod join;
@@ -21,6 +22,7 @@ pub mod local;
 pub mod machine;
 pub mod member;
 pub mod rooms;
+mod volumes;
 mod work;
 
 use std::fs::File;

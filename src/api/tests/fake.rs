@@ -11,10 +11,11 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use super::world::{KEY, NOW, World, id, lock};
 
+use super::disks::Disks;
 use super::world::description;
 use crate::api::backend::{
-    Backend, ClusterStatus, InitRequest, JoinRequest, Local, LocalState, PeerStatus, Refusal,
-    RefusalClass, Route,
+    Backend, ClusterStatus, ImageStore, InitRequest, JoinRequest, Local, LocalState, PeerStatus,
+    Refusal, RefusalClass, Route, VolumeStore,
 };
 use crate::api::{forwarded_router, serve_stream, words};
 use crate::model::facts::Phase;
@@ -50,7 +51,13 @@ pub(crate) struct Fake {
     pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Leaving waits for this, when it is set.
     pub(crate) leave_held: Mutex<Option<Arc<Notify>>>,
+    /// Its images and volumes; `None` while no containerd is there.
+    pub(crate) disks: Mutex<Option<Arc<Disks>>>,
     tasks: TaskTracker,
+}
+
+fn no_engine() -> Refusal {
+    Refusal::unavailable("no containerd answers: start it")
 }
 
 impl Fake {
@@ -76,6 +83,7 @@ impl Fake {
             asked: Mutex::default(),
             refusal: Mutex::default(),
             leave_held: Mutex::default(),
+            disks: Mutex::new(Some(Arc::default())),
             tasks: TaskTracker::new(),
         })
     }
@@ -252,6 +260,16 @@ impl Backend for Fake {
             Lead::Breaks(node) => node,
         };
         Ok(Route::There(node, Box::new(near)))
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {
+        let disks = lock(&self.disks).clone().ok_or_else(no_engine)?;
+        Ok(disks)
+    }
+
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        let disks = lock(&self.disks).clone().ok_or_else(no_engine)?;
+        Ok(disks)
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {

@@ -1,5 +1,6 @@
 //! The API over real HTTP on a real unix socket, against a node that is made up.
 
+mod disks;
 mod docker;
 mod docker_services;
 mod events;
@@ -7,11 +8,13 @@ pub(crate) mod fake;
 mod forward;
 mod garbage;
 pub(crate) mod http;
+mod images;
 mod nodes;
 mod services;
 mod stacks;
 mod swarm;
 mod system;
 mod tasks;
+mod volumes;
 mod work;
 mod world;
