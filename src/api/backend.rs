@@ -4,6 +4,8 @@
 //! against a fake. The node implements them. Nothing here decides anything.
 
 pub mod containers;
+pub mod images;
+pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +28,8 @@ use crate::model::{
     AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus,
     Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskStatus, Timestamp,
 };
+pub use images::ImageStore;
+pub use volumes::VolumeStore;
 
 /// Which kind of "no" a [`Refusal`] is; each has one HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,6 +373,12 @@ pub trait Backend: Send + Sync + 'static {
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         watch::channel(None).1
     }
+
+    /// This machine's images. Never waits; 503 in the engine's words while nothing keeps images here.
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal>;
+
+    /// This machine's volumes; as [`Backend::images`].
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal>;
 }
 
 /// What the API asks of the leader, on the node that leads. No method waits for longer than 10 s.

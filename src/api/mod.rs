@@ -12,6 +12,7 @@
 //! | `lead`, `forward` | where a request runs |
 //! | `filters`, `lookup`, `dto` | values in and out |
 //! | `ping`, `version`, `info`, `swarm`, `nodes`, `services`, `tasks`, `events`, `skein` | the resources |
+//! | `images`, `volumes`, `df` | what lies on the disks of the node that is asked |
 //! | `absent` | resources of which there are none yet |
 //! | `server`, `socket` | connections and their limits |
 
@@ -19,6 +20,7 @@ mod absent;
 pub mod backend;
 mod call;
 mod containers;
+mod df;
 mod dto;
 mod error;
 mod events;
@@ -28,6 +30,7 @@ mod gather;
 mod go_json;
 mod headers;
 mod hijack;
+mod images;
 mod info;
 mod lead;
 mod lookup;
@@ -45,6 +48,7 @@ pub mod socket;
 mod swarm;
 mod tasks;
 mod version;
+mod volumes;
 pub mod words;
 
 use std::sync::Arc;

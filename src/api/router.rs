@@ -12,7 +12,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures_util::future::BoxFuture;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -25,22 +25,19 @@ use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
 use super::{
-    absent, containers, events, info, nodes, ping, place, services, skein, swarm, tasks, version,
+    absent, containers, df, events, images, info, nodes, ping, place, services, skein, swarm,
+    tasks, version, volumes,
 };
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 11] = [
-    "auth",
+const NOT_BUILT: [&str; 7] = [
     "build",
     "commit",
     "distribution",
     "grpc",
-    "images",
     "plugins",
     "session",
     "stacks",
-    "system",
-    "volumes",
 ];
 
 /// What every handler has at hand.
@@ -146,6 +143,25 @@ fn local_routes() -> Router<Api> {
         .route("/tasks/{id}/logs", get(gathers(Of::Task)))
         .route("/skein/status", get(skein::status))
         .route("/skein/recover", post(skein::recover))
+        .merge(disk_routes())
+}
+
+/// What lies on the disks of the node that is asked.
+fn disk_routes() -> Router<Api> {
+    Router::new()
+        .route("/images/{*rest}", any(images::serve))
+        .route("/auth", post(images::login))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route(
+            "/volumes/{name}",
+            get(volumes::inspect)
+                .put(volumes::update)
+                .delete(volumes::remove),
+        )
+        .route("/system/df", get(df::show))
+        .route("/plugins", get(absent::plugins))
 }
 
 /// What only other nodes ask.
@@ -274,7 +290,7 @@ fn check_version(text: &str) -> Result<ApiVersion, Refusal> {
     Ok(version)
 }
 
-fn not_found() -> Refusal {
+pub(super) fn not_found() -> Refusal {
     Refusal::not_found("page not found")
 }
 

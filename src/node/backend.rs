@@ -19,8 +19,9 @@ use super::found;
 use super::member::Member;
 use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest, Io, JoinRequest,
-    Leader, Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, ImageStore, InitRequest, Io,
+    JoinRequest, Leader, Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
+    VolumeStore,
 };
 use crate::config;
 use crate::manager::AdminError;
@@ -166,6 +167,14 @@ impl Backend for DaemonBackend {
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         self.daemon.leader()
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {
+        self.daemon.engine.image_store()
+    }
+
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        self.daemon.engine.volume_store()
     }
 
     async fn leader(&self) -> Result<Route, Refusal> {

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod events;
 mod execs;
 pub mod found;
+mod images;
 pub mod inbound;
 pub mod instance;
 pub mod join;
@@ -23,6 +24,7 @@ pub mod local;
 pub mod machine;
 pub mod member;
 pub mod rooms;
+mod volumes;
 mod work;
 
 use std::fs::File;

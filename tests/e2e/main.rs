@@ -16,6 +16,7 @@ mod identity;
 #[expect(clippy::unwrap_used, reason = "a test without its image has failed")]
 #[path = "../agent/image.rs"]
 mod image;
+mod images;
 mod join;
 mod node;
 mod quorum;
@@ -24,5 +25,6 @@ mod run;
 mod services;
 mod updates;
 mod view;
+mod volumes;
 mod wait;
 mod writes;

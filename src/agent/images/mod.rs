@@ -8,8 +8,8 @@
 //! name ──registry or peer──► index ──platform──► manifest ──► config, layers ──unpack──► chain of snapshots
 //! ```
 //!
-//! The parts are pure but for `containerd` (the stores), `registry` (HTTP), `source`, `fetch`, `pull`, `load` and
-//! `save`, which move bytes.
+//! The parts are pure but for `containerd` (the stores), `registry` (HTTP), `source`, `fetch`, `pull`, `load`,
+//! `save` and `push`, which move bytes.
 
 mod archive;
 pub mod auth;
@@ -29,6 +29,7 @@ pub mod platform;
 pub mod progress;
 pub mod prune;
 pub mod pull;
+pub mod push;
 mod reach;
 mod registry;
 pub mod sample;
@@ -55,6 +56,7 @@ pub use platform::Platform;
 pub use progress::{Progress, Step, Update};
 pub use prune::{Disk, PruneFilters, Pruned};
 pub use pull::Pulled;
+pub use push::{PushError, Pushed};
 
 use busy::Busy;
 use claims::Claims;

@@ -11,12 +11,13 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use super::world::{KEY, NOW, World, id, lock};
 
+use super::disks::Disks;
 use super::fake_containers::FakeContainers;
 use super::world::description;
 use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, InitRequest, Io, JoinRequest, Local, LocalState, PeerStatus, Refusal,
-    RefusalClass, Route,
+    Backend, ClusterStatus, ImageStore, InitRequest, Io, JoinRequest, Local, LocalState,
+    PeerStatus, Refusal, RefusalClass, Route, VolumeStore,
 };
 use crate::api::{forwarded_router, serve_stream, words};
 use crate::model::facts::Phase;
@@ -56,7 +57,13 @@ pub(crate) struct Fake {
     pub(crate) containers: Arc<FakeContainers>,
     /// Whom it reaches.
     pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Fake>>>,
+    /// Its images and volumes; `None` while no containerd is there.
+    pub(crate) disks: Mutex<Option<Arc<Disks>>>,
     tasks: TaskTracker,
+}
+
+fn no_engine() -> Refusal {
+    Refusal::unavailable("no containerd answers: start it")
 }
 
 impl Fake {
@@ -84,6 +91,7 @@ impl Fake {
             leave_held: Mutex::default(),
             containers: Arc::default(),
             peers: Mutex::default(),
+            disks: Mutex::new(Some(Arc::default())),
             tasks: TaskTracker::new(),
         })
     }
@@ -277,6 +285,16 @@ impl Backend for Fake {
         let served = serve_stream(far, forwarded_router(peer), self.tasks.clone());
         self.tasks.spawn(served);
         Ok(Box::new(near))
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {
+        let disks = lock(&self.disks).clone().ok_or_else(no_engine)?;
+        Ok(disks)
+    }
+
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        let disks = lock(&self.disks).clone().ok_or_else(no_engine)?;
+        Ok(disks)
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {

@@ -91,9 +91,8 @@ async fn what_is_not_built_says_so() {
     let served = Served::start(Fake::leader());
     for (method, target, first) in [
         ("POST", "/v1.50/commit", "/commit"),
-        ("GET", "/images/json?all=1", "/images"),
-        ("POST", "/v1.41/volumes/create", "/volumes"),
-        ("GET", "/system/df", "/system"),
+        ("POST", "/v1.41/build", "/build"),
+        ("GET", "/plugins/x/json", "/plugins"),
     ] {
         let answer = served.ask(method, target).await;
         answer.refused(
