@@ -10,6 +10,7 @@ mod crew;
 mod daemon;
 mod engine;
 mod faults;
+mod fence;
 mod http;
 mod identity;
 #[expect(clippy::unwrap_used, reason = "a test without its image has failed")]
