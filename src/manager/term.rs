@@ -370,6 +370,12 @@ impl Term {
         Err(AdminError::OutOfSequence)
     }
 
+    /// The nodes that have told of all their tasks in this term.
+    #[cfg(test)]
+    pub(crate) fn heard(&self) -> BTreeSet<NodeId> {
+        self.picture.borrow().heard.iter().copied().collect()
+    }
+
     /// What nodes have said of their tasks in this term: merged with what is durable, how each of them is.
     pub fn observed(&self) -> Observed {
         self.picture.borrow().observed.clone()

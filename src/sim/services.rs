@@ -24,6 +24,9 @@ const RUNS: Duration = Duration::from_secs(1);
 /// From a node's death until others run what it ran.
 const MOVES: Duration = Duration::from_secs(5);
 
+/// From a leader's election until it knows how every task on every live node is.
+const PICTURE: Duration = Duration::from_secs(1);
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -65,6 +68,7 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
         .cloned()
         .ok_or("a leader is a machine")?;
     die(world, &leader).await;
+    whole_picture(world, leader.id).await?;
     let third = until_running(world, web, 6, MOVES).await?;
     kept(&second, &third, leader.id)?;
     world.boot(&leader).await;
@@ -75,6 +79,34 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
     until_running(world, web, 3, RUNS).await?;
     forget(&customer, web).await?;
     Ok(())
+}
+
+/// The leader after `lost` has heard all that live within a second.
+async fn whole_picture(world: &World, lost: NodeId) -> Result<(), String> {
+    let deadline = Instant::now() + MOVES;
+    let term = loop {
+        match world.leader() {
+            Some((node, term)) if node.life.node != lost => break term,
+            _ if Instant::now() > deadline => return Err("nobody is elected".into()),
+            _ => sleep(LOOK).await,
+        }
+    };
+    let live = world.network.up().into_iter().map(|node| node.life.node);
+    let live: BTreeSet<NodeId> = live.collect();
+    let deadline = Instant::now() + PICTURE;
+    loop {
+        let heard = term.heard();
+        if live.is_subset(&heard) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let silent: Vec<&NodeId> = live.difference(&heard).collect();
+            return Err(format!(
+                "a second after its election the leader knows nothing of {silent:?}"
+            ));
+        }
+        sleep(LOOK).await;
+    }
 }
 
 async fn forget(customer: &Customer, web: ServiceId) -> Result<(), String> {
