@@ -21,6 +21,7 @@ pub mod backend;
 mod call;
 mod containers;
 mod df;
+mod distribution;
 mod dto;
 mod error;
 mod events;

@@ -25,15 +25,14 @@ use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
 use super::{
-    absent, containers, df, events, images, info, nodes, ping, place, services, skein, swarm,
-    tasks, version, volumes,
+    absent, containers, df, distribution, events, images, info, nodes, ping, place, services, skein,
+    swarm, tasks, version, volumes,
 };
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 7] = [
+const NOT_BUILT: [&str; 6] = [
     "build",
     "commit",
-    "distribution",
     "grpc",
     "plugins",
     "session",
@@ -87,6 +86,7 @@ fn shared_routes() -> Router<Api> {
             get(leader_does(nodes::inspect)).delete(leader_does(nodes::remove)),
         )
         .route("/nodes/{id}/update", post(leader_does(nodes::update)))
+        .route("/skein/rebalance", post(leader_does(skein::rebalance)))
         .merge(service_routes())
         .merge(containers::routes())
         .merge(absent_routes())
@@ -135,6 +135,7 @@ fn local_routes() -> Router<Api> {
         .route("/version", get(version::show))
         .route("/info", get(info::show))
         .route("/events", get(events::stream))
+        .route("/distribution/{*image}", get(distribution::inspect))
         .route("/swarm/init", post(swarm::init))
         .route("/swarm/join", post(swarm::join))
         .route("/swarm/leave", post(swarm::leave))

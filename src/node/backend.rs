@@ -14,14 +14,15 @@ use tokio_util::task::TaskTracker;
 use super::clock;
 use super::containers::LocalContainers;
 use super::daemon::{ChangeError, Daemon, JoinOrder, Situation};
+use super::distribution;
 use super::execs::Execs;
 use super::found;
 use super::member::Member;
 use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, ImageStore, InitRequest, Io,
-    JoinRequest, Leader, Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
-    VolumeStore,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, ImageStore, InitRequest, Io,
+    JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability, Rebalance,
+    Refusal, RefusalClass, Route, VolumeStore,
 };
 use crate::config;
 use crate::manager::AdminError;
@@ -163,6 +164,10 @@ impl Backend for DaemonBackend {
             Ok(Ok(stream)) => Ok(Box::new(stream.into_io())),
             Ok(Err(_)) | Err(_) => Err(away()),
         }
+    }
+
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal> {
+        distribution::of(&self.daemon.engine, image, auth).await
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
@@ -311,6 +316,23 @@ impl Leader for LeaderHandle {
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal> {
         let removed = self.term.remove_service(service);
         removed.await.map_err(admin_refusal)
+    }
+
+    async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal> {
+        let even = self.term.rebalance(dry_run).await.map_err(admin_refusal)?;
+        let moves = even.moves.into_iter().map(|planned| PlannedMove {
+            service: planned.step.service,
+            name: planned.name,
+            slot: planned.step.slot.to_string(),
+            task: planned.step.task,
+            from: (planned.step.from, planned.from),
+            to: (planned.step.to, planned.to),
+            why: planned.why,
+        });
+        Ok(Rebalance {
+            moves: moves.collect(),
+            more: even.is_cut,
+        })
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

@@ -9,6 +9,7 @@ mod containers;
 pub mod content;
 pub mod daemon;
 pub mod depart;
+pub mod distribution;
 pub mod duties;
 pub mod engine;
 pub mod events;

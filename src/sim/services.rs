@@ -23,6 +23,9 @@ const RUNS: Duration = Duration::from_secs(1);
 /// From a node's death until others run what it ran.
 const MOVES: Duration = Duration::from_secs(5);
 
+/// From a leader's election until it knows how every task on every live node is.
+const PICTURE: Duration = Duration::from_secs(1);
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -64,6 +67,7 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
         .cloned()
         .ok_or("a leader is a machine")?;
     die(world, &leader).await;
+    whole_picture(world, leader.id).await?;
     let third = until_running(world, web, 6, MOVES).await?;
     kept(&second, &third, leader.id)?;
     world.boot(&leader).await;
@@ -104,6 +108,34 @@ pub(super) async fn stay_broken(world: &Arc<World>, seed: u64) {
     };
     if let Err(why) = broken.await {
         world.trouble(format!("a healed cluster converges: {why}"));
+    }
+}
+
+/// The leader after `lost` has heard all that live within a second.
+async fn whole_picture(world: &World, lost: NodeId) -> Result<(), String> {
+    let deadline = Instant::now() + MOVES;
+    let term = loop {
+        match world.leader() {
+            Some((node, term)) if node.life.node != lost => break term,
+            _ if Instant::now() > deadline => return Err("nobody is elected".into()),
+            _ => sleep(LOOK).await,
+        }
+    };
+    let live = world.network.up().into_iter().map(|node| node.life.node);
+    let live: BTreeSet<NodeId> = live.collect();
+    let deadline = Instant::now() + PICTURE;
+    loop {
+        let heard = term.heard();
+        if live.is_subset(&heard) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let silent: Vec<&NodeId> = live.difference(&heard).collect();
+            return Err(format!(
+                "a second after its election the leader knows nothing of {silent:?}"
+            ));
+        }
+        sleep(LOOK).await;
     }
 }
 
