@@ -32,6 +32,10 @@ const PRUNE_FILTERS: &[&str] = &["dangling", "label", "label!", "until"];
 /// Who a client is to a registry.
 const REGISTRY_AUTH: &str = "x-registry-auth";
 
+/// Why there is no import.
+const IMPORT: &str =
+    "import images: load an archive of `docker save`, or push the image to a registry and pull it";
+
 /// What is asked of which image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked<'a> {
@@ -75,15 +79,21 @@ impl<'a> Asked<'a> {
 pub(super) async fn serve(State(api): State<Api>, named: NamedObject, request: Request) -> Handled {
     let rest = object_id(named)?;
     let asked = Asked::read(request.method(), &rest).ok_or_else(not_found)?;
-    if asked == Asked::Load {
+    if matches!(asked, Asked::Load | Asked::Create) {
         let (call, body) = Call::open(request, String::new())?;
-        return archive::load(api.backend.images()?, &call, body).await;
+        return match asked {
+            Asked::Load => archive::load(api.backend.images(), &call, body).await,
+            _ if !call.params.text("fromSrc").is_empty() => {
+                archive::refuse(body, not_built(IMPORT)).await
+            }
+            // A pull, whose body says nothing.
+            _ => create(api.backend.images()?, &call).await,
+        };
     }
     let call = Call::read(request, String::new()).await?;
     match asked {
         Asked::Search => Err(not_built("search a registry: use its own pages")),
         Asked::List => select::list(&api, &call).await,
-        Asked::Create => create(api.backend.images()?, &call).await,
         Asked::Prune => prune(&api, &call).await,
         Asked::SaveMany => {
             let names = call.params.all("names").map(str::to_owned).collect();
@@ -105,8 +115,8 @@ pub(super) async fn serve(State(api): State<Api>, named: NamedObject, request: R
                 &removed.into_iter().map(Gone::from).collect::<Vec<_>>(),
             ))
         }
-        // Its body was for another to read.
-        Asked::Load => Err(not_found()),
+        // Their bodies were for others to read.
+        Asked::Load | Asked::Create => Err(not_found()),
     }
 }
 
@@ -133,10 +143,6 @@ fn reference(text: &str) -> Result<Reference, Refusal> {
 
 /// `POST /images/create`: a pull.
 async fn create(images: Arc<dyn ImageStore>, call: &Call) -> Handled {
-    if !call.params.text("fromSrc").is_empty() {
-        let what = "import images: load an archive of `docker save`, or push the image to a registry and pull it";
-        return Err(not_built(what));
-    }
     let name = pulled_name(call.params.text("fromImage"), call.params.text("tag"))?;
     let auth = call.header(REGISTRY_AUTH).to_owned();
     let platform = call.params.text("platform").to_owned();

@@ -13,7 +13,7 @@ use crate::make::{Layout, noise, sample};
 use crate::proxy::Proxy;
 use crate::world::{Told, World, free_port};
 
-fn password(username: &str, password: &str) -> RegistryAuth {
+pub(crate) fn password(username: &str, password: &str) -> RegistryAuth {
     RegistryAuth::Password {
         username: username.into(),
         password: Zeroizing::new(password.into()),

@@ -397,8 +397,14 @@ impl Repository {
         };
         match error {
             OciDistributionError::RequestError(error) => unreachable(url, Box::new(error)),
-            OciDistributionError::UnauthorizedError { .. } if self.by_token => denied(),
-            OciDistributionError::UnauthorizedError { .. } => PullError::Unauthorized {
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError { code: 401, .. }
+                if self.by_token =>
+            {
+                denied()
+            }
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError { code: 401, .. } => PullError::Unauthorized {
                 url: url.into(),
                 why: match self.auth {
                     OciAuth::Anonymous => "no basic auth credentials".into(),

@@ -1,4 +1,4 @@
-//! Docker's system info, out only. What belongs to containers and images is empty until they are built.
+//! Docker's system info, out only. What belongs to containers is empty until they are built.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(in crate::api) struct InfoDto {
     pub(in crate::api) containers_running: u32,
     pub(in crate::api) containers_paused: u32,
     pub(in crate::api) containers_stopped: u32,
-    pub(in crate::api) images: u32,
+    pub(in crate::api) images: usize,
     pub(in crate::api) driver: String,
     pub(in crate::api) driver_status: Vec<[String; 2]>,
     pub(in crate::api) plugins: Plugins,

@@ -1,7 +1,9 @@
 //! Archives of images: a request's body in, a response's body out, neither of them gathered here.
 
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -10,7 +12,7 @@ use axum::response::IntoResponse;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
-use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, DuplexStream, ReadBuf};
 use tokio_util::io::StreamReader;
 
 use super::telling::telling;
@@ -26,25 +28,73 @@ const SILENCE: Duration = Duration::from_secs(600);
 const PIPE: usize = 256 << 10;
 
 /// `POST /images/load`.
-pub(super) async fn load(images: Arc<dyn ImageStore>, call: &Call, body: Body) -> Handled {
-    if !call.params.text("platform").is_empty() {
-        return Err(not_built(
-            "load one platform of an archive alone: leave --platform out, and all of them are loaded",
-        ));
-    }
+pub(super) async fn load(
+    images: Result<Arc<dyn ImageStore>, Refusal>,
+    call: &Call,
+    body: Body,
+) -> Handled {
+    let images = match images {
+        _ if !call.params.text("platform").is_empty() => {
+            let what = "load one platform of an archive alone: leave --platform out, and all of them are loaded";
+            return refuse(body, not_built(what)).await;
+        }
+        Ok(images) => images,
+        Err(refusal) => return refuse(body, refusal).await,
+    };
     // Docker's daemon is quiet when it is not told.
     let quiet = call.params.text("quiet").is_empty() || call.params.flag("quiet");
-    let pieces = stream::unfold(body.into_data_stream(), next_piece);
-    let archive = Box::new(StreamReader::new(Box::pin(pieces)));
+    let archive = Lent::of(body);
     let load = |told: Told| async move {
         let told = match quiet {
             true => without_layers(told),
             false => told,
         };
-        images.load(archive, told).await
+        let loaded = images.load(Box::new(archive.clone()), told).await;
+        if loaded.is_err() {
+            archive.discard().await;
+        }
+        loaded
     };
     // Docker's command shows a failure only as a line.
     telling(call, false, load).await
+}
+
+/// Refuses what comes with a body that is not read. It is taken all the same: a client that is still sending when the
+/// connection ends does not read the answer.
+pub(super) async fn refuse(body: Body, refusal: Refusal) -> Handled {
+    Lent::of(body).discard().await;
+    Err(refusal)
+}
+
+/// The body of a request as bytes, for several who read one after another.
+#[derive(Clone)]
+struct Lent(Arc<Mutex<Pin<Box<dyn AsyncRead + Send>>>>);
+
+impl Lent {
+    fn of(body: Body) -> Self {
+        let pieces = stream::unfold(body.into_data_stream(), next_piece);
+        let reader = StreamReader::new(Box::pin(pieces));
+        Self(Arc::new(Mutex::new(Box::pin(reader))))
+    }
+
+    /// Reads what is left of it, for a time.
+    async fn discard(mut self) {
+        let mut sink = tokio::io::sink();
+        let rest = tokio::io::copy(&mut self, &mut sink);
+        // Whatever comes of it, the answer is the same.
+        let _ = tokio::time::timeout(SILENCE, rest).await;
+    }
+}
+
+impl AsyncRead for Lent {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.as_mut().poll_read(cx, buf)
+    }
 }
 
 async fn next_piece(mut body: BodyDataStream) -> Option<(io::Result<Bytes>, BodyDataStream)> {

@@ -39,7 +39,7 @@ pub(super) async fn list(api: &Api, call: &Call) -> Handled {
     let mut listed = Vec::new();
     for image in all {
         let shared = shared.as_ref().map(|sizes| sizes[&image.id]);
-        if let Some(image) = chosen.pick(image)? {
+        if let Some(image) = chosen.pick(image) {
             let mut summary = ImageSummary::of(image, call.version);
             summary.shared_size = shared.map_or(-1, bytes);
             listed.push(summary);
@@ -85,6 +85,10 @@ impl<'a> Chosen<'a> {
         images: &dyn ImageStore,
         now: Timestamp,
     ) -> Result<Self, Refusal> {
+        let bad = |pattern: &&str| !is_pattern(pattern);
+        if let Some(bad) = filters.values("reference").find(bad) {
+            return Err(FilterError::BadValue("reference".into(), bad.into()).into());
+        }
         let mut before = None;
         for name in filters.values("before") {
             let built = built(all, images, name).await?;
@@ -108,7 +112,7 @@ impl<'a> Chosen<'a> {
     }
 
     /// The image with those of its names that are chosen, if it is.
-    fn pick(&self, mut image: Image) -> Result<Option<Image>, Refusal> {
+    fn pick(&self, mut image: Image) -> Option<Image> {
         let labels = &image.config.labels;
         let built = image.created.unwrap_or_default();
         if self.before.is_some_and(|before| built >= before)
@@ -119,21 +123,17 @@ impl<'a> Chosen<'a> {
             || !self.filters.labels("label", labels)
             || self.filters.has_unwanted("label!", labels)
         {
-            return Ok(None);
+            return None;
         }
         let patterns: Vec<&str> = self.filters.values("reference").collect();
         if patterns.is_empty() {
-            return Ok(Some(image));
-        }
-        for pattern in patterns.iter().filter(|pattern| !is_pattern(pattern)) {
-            let value = (*pattern).to_owned();
-            return Err(FilterError::BadValue("reference".into(), value).into());
+            return Some(image);
         }
         let fits = |name: &String| patterns.iter().any(|pattern| is_named(pattern, name));
         image.tags.retain(fits);
         image.digests.retain(fits);
         let is_there = !image.tags.is_empty() || !image.digests.is_empty();
-        Ok(is_there.then_some(image))
+        is_there.then_some(image)
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Disks {
     pub(crate) volumes: Mutex<Vec<Volume>>,
     /// What was asked, in words.
     pub(crate) asked: Mutex<Vec<String>>,
-    /// How many pulls go on.
+    /// How many pulls and loads go on.
     pub(crate) under_way: watch::Sender<usize>,
 }
 
@@ -131,7 +131,7 @@ fn layer(words: &str, of: (u64, u64)) -> Line {
     }
 }
 
-/// Counts a pull for as long as it goes on.
+/// Counts a pull or a load for as long as it goes on.
 struct UnderWay<'a>(&'a watch::Sender<usize>);
 
 impl Drop for UnderWay<'_> {
@@ -212,10 +212,11 @@ impl ImageStore for Disks {
         for done in 0..=10_000 {
             (told.0)(layer("Downloading", (done, 10_000)));
         }
-        match name.starts_with("broken") {
-            true => Err(Refusal::internal("unexpected EOF")),
-            false => Ok((told.0)(said("Status: done"))),
+        if name.starts_with("broken") {
+            return Err(Refusal::internal("unexpected EOF"));
         }
+        (told.0)(said("Status: done"));
+        Ok(())
     }
 
     async fn push(&self, name: &str, auth: &str, told: Told) -> Result<(), Refusal> {
@@ -230,12 +231,15 @@ impl ImageStore for Disks {
         mut archive: Box<dyn AsyncRead + Send + Unpin>,
         told: Told,
     ) -> Result<(), Refusal> {
-        let mut bytes = Vec::new();
-        let read = archive.read_to_end(&mut bytes).await;
-        read.map_err(|error| Refusal::internal(error.to_string()))?;
-        if bytes.starts_with(b"bad") {
+        self.under_way.send_modify(|count| *count += 1);
+        let _under_way = UnderWay(&self.under_way);
+        let mut bytes = vec![0; 3];
+        let begun = archive.read_exact(&mut bytes).await;
+        if begun.is_ok() && bytes == *b"bad" {
             return Err(Refusal::invalid("the archive is no tar file"));
         }
+        let read = archive.read_to_end(&mut bytes).await;
+        read.map_err(|error| Refusal::internal(error.to_string()))?;
         (told.0)(layer("Loading layer", (1, 2)));
         (told.0)(Line::Stream(format!("Loaded {} bytes\n", bytes.len())));
         Ok(())

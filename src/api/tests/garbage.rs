@@ -10,7 +10,7 @@ use super::services;
 use crate::api::{router, serve_stream};
 
 /// Statuses that this API has; 431 and 400 without a body are hyper's own.
-const STATUSES: [u16; 11] = [200, 201, 400, 401, 403, 404, 409, 431, 500, 501, 503];
+const STATUSES: [u16; 12] = [200, 201, 204, 400, 401, 403, 404, 409, 431, 500, 501, 503];
 
 /// Sends bytes to a new node, perhaps as the last ones, and reads all that comes.
 fn answer_to(request: &[u8], outside: bool, last: bool) -> Vec<u8> {
@@ -108,6 +108,19 @@ fn path() -> impl Strategy<Value = String> {
         "/networks",
         "/secrets/create",
         "/containers/json",
+        "/images/json",
+        "/images/create?fromImage=busybox&tag=1",
+        "/images/busybox/json",
+        "/images/registry.test:5000/team/app:2/tag",
+        "/images/load",
+        "/images/get",
+        "/images/prune",
+        "/volumes",
+        "/volumes/create",
+        "/volumes/data",
+        "/volumes/prune",
+        "/system/df",
+        "/auth",
         "/v1.43/nodes",
         "/v9.9/nodes",
         "//",

@@ -199,7 +199,10 @@ async fn a_pull_tells_lines_and_how_it_ends() {
     let last =
         "{\"errorDetail\":{\"message\":\"unexpected EOF\"},\"error\":\"unexpected EOF\"}\r\n";
     assert!(broken.body.ends_with(last), "{broken:?}");
-    create("fromSrc=-").await.refused(501, "does not import");
+    let target = "/images/create?fromSrc=-&repo=a";
+    let archive = "x".repeat(10 << 20);
+    let import = served.post_as(target, "text/plain", &archive).await;
+    import.refused(501, "does not import");
     create("fromImage=busybox")
         .await
         .refused(501, "name one of them");
@@ -236,6 +239,21 @@ async fn a_pull_ends_with_its_client_and_with_the_server() {
 }
 
 #[tokio::test]
+async fn a_load_whose_client_vanishes_ends() {
+    let fake = Fake::leader();
+    let served = Served::start(fake.clone());
+    let mut under_way = disks::of(&fake).under_way.subscribe();
+    let mut client = served.connect().await;
+    let request = "POST /images/load HTTP/1.1\r\nHost: d\r\nContent-Length: 1000\r\n\r\nbegun";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let begun = tokio::time::timeout(DEADLINE, under_way.wait_for(|count| *count == 1));
+    drop(begun.await.expect("it begins").unwrap());
+    drop(client);
+    let ended = tokio::time::timeout(DEADLINE, under_way.wait_for(|count| *count == 0));
+    ended.await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
 async fn archives_stream_both_ways() {
     let served = Served::start(Fake::leader());
     let archive = "x".repeat(10 << 20);
@@ -255,13 +273,14 @@ async fn archives_stream_both_ways() {
         let loaded = load(query, "abc").await;
         assert_eq!(loaded.body, "{\"stream\":\"Loaded 3 bytes\\n\"}\r\n");
     }
-    let bad = load("", "bad").await;
+    // A client that goes on sending reads the answer when it has done so.
+    let bad = load("", &format!("bad{archive}")).await;
     assert_eq!(
         bad.status, 200,
         "its client knows only failures in the stream"
     );
     assert!(bad.body.starts_with("{\"errorDetail\""), "{bad:?}");
-    load("platform=x", "")
+    load("platform=x", &archive)
         .await
         .refused(501, "does not load one platform");
 
