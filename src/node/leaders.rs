@@ -64,14 +64,13 @@ mod tests {
 
     use super::*;
     use crate::cluster::membership::{Liveness, PeerView};
-    use crate::model::NodeFacts;
 
     const LEADER: NodeId = NodeId::from_bits(1);
     const OTHER: NodeId = NodeId::from_bits(2);
 
     fn peers(leader: Liveness) -> Peers {
         let view = PeerView {
-            facts: NodeFacts::default(),
+            facts: Arc::default(),
             generation: 1,
             liveness: leader,
             since: Instant::now(),
