@@ -181,9 +181,12 @@ impl<P: Probe> Gossip<P> {
     /// When something may have become due without news.
     fn next_look(&self, now: Instant) -> Instant {
         let tick = self.detector.poll_timeout().map(|(at, _why)| at);
-        let asked = self.desk.slips().asked.values().min().copied();
-        let due = asked.map(|at| at + self.answer_due());
-        let next = tick.into_iter().chain(due);
+        let due = self.answer_due();
+        let slips = self.desk.slips();
+        let asked = slips.asked.values().min().map(|at| *at + due);
+        // Where all is late an exchange begins after the look that was meant for it.
+        let to_begin = (!slips.ordered.is_empty()).then(|| now + due);
+        let next = tick.into_iter().chain(asked).chain(to_begin);
         next.fold(now + self.pace.round, Instant::min)
             .max(now + self.pace.coalesce)
     }
