@@ -82,14 +82,16 @@ pub(super) fn run(args: DaemonArgs) -> anyhow::Result<()> {
         "the daemon needs root: run it with sudo"
     );
     raise_open_files();
-    if let Err(error) = footprint::map_what_is_used() {
-        tracing::warn!(%error, "more of the program will be in memory than is used");
-    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be made")?
-        .block_on(crate::node::run(config))
+        .block_on(async {
+            tokio::select! {
+                ended = crate::node::run(config) => ended,
+                never = footprint::keep_small() => match never {},
+            }
+        })
 }
 
 /// Has as many files open as are needed: each container that runs holds one or two.

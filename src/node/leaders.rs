@@ -100,7 +100,7 @@ mod tests {
 
     fn peers(leader: Liveness) -> Peers {
         let view = PeerView {
-            facts: NodeFacts::default(),
+            facts: Arc::default(),
             generation: 1,
             liveness: leader,
             since: Instant::now(),
