@@ -25,19 +25,12 @@ use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
 use super::{
-    absent, containers, df, distribution, events, images, info, nodes, ping, place, services, skein,
-    swarm, tasks, version, volumes,
+    absent, containers, df, distribution, events, images, info, nodes, ping, place, services,
+    skein, swarm, tasks, version, volumes,
 };
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 6] = [
-    "build",
-    "commit",
-    "grpc",
-    "plugins",
-    "session",
-    "stacks",
-];
+const NOT_BUILT: [&str; 6] = ["build", "commit", "grpc", "plugins", "session", "stacks"];
 
 /// What every handler has at hand.
 #[derive(Clone)]

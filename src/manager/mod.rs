@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod draft;
 pub mod enforcer;
 pub mod lead;
+pub mod measure;
 pub mod nodes;
 pub mod orchestrator;
 pub mod pass;

@@ -20,9 +20,9 @@ use super::found;
 use super::member::Member;
 use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, ImageStore, InitRequest, Io,
-    JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability, Rebalance,
-    Refusal, RefusalClass, Route, VolumeStore,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, ImageStore,
+    InitRequest, Io, JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability,
+    Rebalance, Refusal, RefusalClass, Route, VolumeStore,
 };
 use crate::config;
 use crate::manager::AdminError;

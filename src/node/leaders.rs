@@ -93,7 +93,6 @@ mod tests {
 
     use super::*;
     use crate::cluster::membership::PeerView;
-    use crate::model::NodeFacts;
 
     const LEADER: NodeId = NodeId::from_bits(1);
     const OTHER: NodeId = NodeId::from_bits(2);

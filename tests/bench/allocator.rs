@@ -11,9 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes that were ever asked for.
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 
+/// Bytes of them that were given back.
+static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
+
 /// How many bytes were ever asked for, given back ones included.
 pub(crate) fn allocated() -> u64 {
     ALLOCATED.load(Ordering::Relaxed)
+}
+
+/// How many bytes are in use.
+pub(crate) fn in_use() -> u64 {
+    let given_back = GIVEN_BACK.load(Ordering::Relaxed);
+    ALLOCATED.load(Ordering::Relaxed).saturating_sub(given_back)
 }
 
 struct Counting;
@@ -30,13 +39,16 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        GIVEN_BACK.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller vouches that `memory` came from here with this layout, and so from the system.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let more = size.saturating_sub(layout.size());
+        let less = layout.size().saturating_sub(size);
         ALLOCATED.fetch_add(more as u64, Ordering::Relaxed);
+        GIVEN_BACK.fetch_add(less as u64, Ordering::Relaxed);
         // SAFETY: as for `dealloc`, and the caller vouches for the new size.
         unsafe { System.realloc(memory, layout, size) }
     }

@@ -1,5 +1,6 @@
 //! The machine: what it is, how busy it is, and what processes on it cost.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::{Seek as _, Write as _};
@@ -115,9 +116,52 @@ pub(crate) fn cpu_of(pid: i32) -> Duration {
     in_seconds(ticks(11) + ticks(12))
 }
 
+/// Processor time of these processes and of all that came from them so far, ended ones included.
+pub(crate) fn cpu_of_trees(roots: &BTreeSet<i32>) -> Duration {
+    let mut parents = BTreeMap::new();
+    let mut used = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let fields: Vec<i64> = after_name
+            .split_whitespace()
+            .skip(1)
+            .map(|field| field.parse().unwrap_or(0))
+            .collect();
+        if fields.len() > 13 {
+            parents.insert(pid, fields[0] as i32);
+            // Its own time, and that of children that it has waited for.
+            let ticks: i64 = fields[10..14].iter().sum();
+            used.insert(pid, ticks.unsigned_abs());
+        }
+    }
+    let is_below = |pid: i32| {
+        let up = std::iter::successors(Some(pid), |pid| parents.get(pid).copied());
+        up.take(64).any(|pid| roots.contains(&pid))
+    };
+    let own = used.iter().filter(|(pid, _)| is_below(**pid));
+    in_seconds(own.map(|(_, ticks)| ticks).sum())
+}
+
 /// Resident memory of a process, in MB (10^6 bytes).
 pub(crate) fn resident_mb(pid: i32) -> f64 {
-    let kib = field(&format!("/proc/{pid}/status"), "VmRSS:").unwrap_or_default();
+    status_mb(pid, "VmRSS:")
+}
+
+/// The most memory that a process ever had resident, in MB (10^6 bytes).
+pub(crate) fn highest_mb(pid: i32) -> f64 {
+    status_mb(pid, "VmHWM:")
+}
+
+fn status_mb(pid: i32, name: &str) -> f64 {
+    let kib = field(&format!("/proc/{pid}/status"), name).unwrap_or_default();
     let kib: f64 = kib
         .trim_end_matches("kB")
         .trim()

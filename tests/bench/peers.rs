@@ -15,6 +15,7 @@ mod fleet;
 mod gossip;
 mod idle;
 mod join;
+#[allow(dead_code, reason = "the figures of services use the rest")]
 mod machine;
 mod quic;
 mod report;

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -25,6 +26,80 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("busybox", "busybox-static"),
 ];
 
+/// The harness, and what it needs.
+pub(crate) struct Peer {
+    folder: PathBuf,
+    /// Which Swarm it is.
+    pub(crate) version: String,
+}
+
+impl Peer {
+    /// The harness that the environment names. The error says why there is none.
+    pub(crate) fn find() -> Result<Self, String> {
+        let folder = std::env::var_os("SKEIN_SWARM_PEER").map(PathBuf::from);
+        let folder = folder.ok_or("SKEIN_SWARM_PEER names no directory with swarmpeer.py")?;
+        let harness = folder.join("swarmpeer.py");
+        if !harness.exists() {
+            return Err(format!("{} is missing", harness.display()));
+        }
+        for (program, package) in PROGRAMS {
+            if !is_there(program) {
+                return Err(format!(
+                    "the program {program} is missing: it is in Debian's package {package}"
+                ));
+            }
+        }
+        let version = machine::said(Command::new("dockerd").arg("--version"));
+        Ok(Self { folder, version })
+    }
+
+    /// Runs a part of the harness, and gives what it says: an object a line.
+    pub(crate) fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Vec<Value>, String> {
+        let work = Path::new("/var/tmp").join(format!("sw{}", std::process::id()));
+        let outcome = self.run_in(&work, arguments, deadline);
+        let _ = std::fs::remove_dir_all(&work);
+        outcome
+    }
+
+    fn run_in(
+        &self,
+        work: &Path,
+        arguments: &[&str],
+        deadline: Duration,
+    ) -> Result<Vec<Value>, String> {
+        std::fs::create_dir_all(work).map_err(|error| format!("{}: {error}", work.display()))?;
+        let image = work.join("rootfs.tar");
+        let made = bounded(secs(60), "sh")
+            .arg(self.folder.join("rootfs.sh"))
+            .arg(&image)
+            .output();
+        let made = made.map_err(|error| error.to_string())?;
+        if !made.status.success() {
+            let words = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+            return Err(format!("its image is not made: {words}"));
+        }
+        let said = bounded(deadline, self.folder.join("swarmpeer.py"))
+            .args(arguments)
+            .arg("--image")
+            .arg(&image)
+            .arg("--work")
+            .arg(work)
+            .output()
+            .map_err(|error| error.to_string())?;
+        let lines = String::from_utf8_lossy(&said.stdout);
+        let lines: Vec<Value> = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        if lines.is_empty() || !said.status.success() {
+            let words = String::from_utf8_lossy(&said.stderr);
+            let last = words.lines().last().unwrap_or("it said nothing").to_owned();
+            return Err(format!("its harness failed: {last}"));
+        }
+        Ok(lines)
+    }
+}
+
 /// What Swarm's joins took, in milliseconds.
 pub(crate) struct Swarm {
     version: String,
@@ -40,23 +115,16 @@ struct Join {
 impl Swarm {
     /// Runs the harness, `repeats` times six joins. The error says why that cannot be.
     pub(crate) fn measure(repeats: usize) -> Result<Self, String> {
-        let folder = std::env::var_os("SKEIN_SWARM_PEER").map(PathBuf::from);
-        let folder = folder.ok_or("SKEIN_SWARM_PEER names no directory with swarmpeer.py")?;
-        let harness = folder.join("swarmpeer.py");
-        if !harness.exists() {
-            return Err(format!("{} is missing", harness.display()));
+        let peer = Peer::find()?;
+        let lines = peer.run(&["join", "--reps", &repeats.to_string()], secs(180))?;
+        let joins: Vec<Join> = lines.iter().filter_map(join_of).collect();
+        if joins.is_empty() {
+            return Err("its harness measured no joins".into());
         }
-        for (program, package) in PROGRAMS {
-            if !is_there(program) {
-                return Err(format!(
-                    "the program {program} is missing: it is in Debian's package {package}"
-                ));
-            }
-        }
-        let work = Path::new("/var/tmp").join(format!("sw{}", std::process::id()));
-        let outcome = run(&folder, &harness, &work, repeats);
-        let _ = std::fs::remove_dir_all(&work);
-        outcome
+        Ok(Self {
+            version: peer.version,
+            joins,
+        })
     }
 
     /// The joins of workers: the quicker kind.
@@ -87,38 +155,6 @@ impl Swarm {
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-fn run(folder: &Path, harness: &Path, work: &Path, repeats: usize) -> Result<Swarm, String> {
-    std::fs::create_dir_all(work).map_err(|error| format!("{}: {error}", work.display()))?;
-    let image = work.join("rootfs.tar");
-    let made = bounded(secs(60), "sh")
-        .arg(folder.join("rootfs.sh"))
-        .arg(&image)
-        .output();
-    let made = made.map_err(|error| error.to_string())?;
-    if !made.status.success() {
-        let words = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-        return Err(format!("its image is not made: {words}"));
-    }
-    let said = bounded(secs(180), harness)
-        .args(["join", "--reps", &repeats.to_string(), "--image"])
-        .arg(&image)
-        .arg("--work")
-        .arg(work)
-        .output()
-        .map_err(|error| error.to_string())?;
-    let joins: Vec<Join> = String::from_utf8_lossy(&said.stdout)
-        .lines()
-        .filter_map(|line| join_of(&serde_json::from_str(line).ok()?))
-        .collect();
-    if joins.is_empty() || !said.status.success() {
-        let words = String::from_utf8_lossy(&said.stderr);
-        let last = words.lines().last().unwrap_or("it said nothing").to_owned();
-        return Err(format!("its harness failed: {last}"));
-    }
-    let version = machine::said(Command::new("dockerd").arg("--version"));
-    Ok(Swarm { version, joins })
 }
 
 fn join_of(line: &Value) -> Option<Join> {
