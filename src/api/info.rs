@@ -152,6 +152,8 @@ fn info(api: &Api, local: Local, swarm: SwarmInfo) -> InfoDto {
         index_server_address: "https://index.docker.io/v1/".into(),
         cpus: described.resources.nano_cpus / 1_000_000_000,
         mem_total: described.resources.memory_bytes,
+        generic_resources: Some(described.generic_resources.clone())
+            .filter(|resources| !resources.is_empty()),
         docker_root_dir: local.data_root.display().to_string(),
         name: described.hostname.clone(),
         labels: labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),

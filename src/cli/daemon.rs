@@ -41,6 +41,9 @@ pub(super) struct DaemonArgs {
     /// A label of this machine for placement; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Something of this machine that tasks may reserve: a number of a kind, or one by its name; may be given several times
+    #[arg(long, value_name = "KIND=VALUE")]
+    node_generic_resource: Vec<String>,
     /// Use the containerd with this socket, rather than the system's or one of our own
     #[arg(long, value_name = "SOCKET")]
     containerd: Option<PathBuf>,
@@ -144,6 +147,7 @@ impl DaemonArgs {
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr,
             labels: self.label,
+            generic_resources: self.node_generic_resource,
             containerd: self.containerd,
             insecure_registries: self.insecure_registry,
         }

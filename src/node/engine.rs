@@ -170,6 +170,7 @@ impl Engine {
         };
         NodeDescription {
             runtime,
+            generic_resources: self.config.generic_resources.clone(),
             ..machine::describe(labels)
         }
     }

@@ -148,7 +148,7 @@ pub fn container(
     let mounts = mounts::of(spec, image, config, id, &context)?;
     let process = ProcessConfig {
         args: arguments(spec, config)?,
-        env: environment::of(spec, config, &hostname, id, &context)?,
+        env: environment::of(assigned, spec, config, (&hostname, id), &context)?,
         cwd: either(&spec.dir, &config.working_dir),
         user: either(&spec.user, &config.user),
         groups: spec.groups.clone(),

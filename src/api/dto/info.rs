@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::SwarmDto;
 use crate::api::backend::LocalState;
+use crate::model::task_spec::GenericResource;
 
 /// `SystemInfo`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -56,7 +57,7 @@ pub(in crate::api) struct InfoDto {
     #[serde(rename = "NCPU")]
     pub(in crate::api) cpus: i64,
     pub(in crate::api) mem_total: i64,
-    pub(in crate::api) generic_resources: Option<Vec<u32>>,
+    pub(in crate::api) generic_resources: Option<Vec<GenericResource>>,
     pub(in crate::api) docker_root_dir: String,
     pub(in crate::api) http_proxy: String,
     pub(in crate::api) https_proxy: String,
