@@ -20,7 +20,8 @@ use crate::model::cluster::Secret;
 use crate::model::facts::Phase;
 use crate::model::{
     AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskStatus, Timestamp,
+    Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskId, TaskStatus,
+    Timestamp,
 };
 
 /// Which kind of "no" a [`Refusal`] is; each has one HTTP status.
@@ -299,6 +300,34 @@ pub struct PeerStatus {
     pub engine_version: String,
 }
 
+/// A task that is moved, or would be, from where a service has many to where it has few.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// Of which service.
+    pub service: ServiceId,
+    /// The service's name.
+    pub name: String,
+    /// Its place in the service.
+    pub slot: String,
+    /// Which.
+    pub task: TaskId,
+    /// Where it is: ID and name of the node.
+    pub from: (NodeId, String),
+    /// Where it goes.
+    pub to: (NodeId, String),
+    /// What that makes better, in words.
+    pub why: String,
+}
+
+/// What is moved when all services are made even.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebalance {
+    /// Service by service, in this order.
+    pub moves: Vec<PlannedMove>,
+    /// There are more than are named.
+    pub more: bool,
+}
+
 /// A stream of bytes to another node.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -399,6 +428,9 @@ pub trait Leader: Send + Sync + 'static {
 
     /// Removes a service; its tasks end by and by.
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal>;
+
+    /// Has the tasks of every service spread evenly, once: begins with it and returns. With `dry_run` nothing is begun.
+    async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal>;
 
     /// The unlock key, `SWMKEY-1-…`; empty when autolock is off.
     async fn unlock_key(&self) -> Result<String, Refusal>;

@@ -89,6 +89,7 @@ fn shared_routes() -> Router<Api> {
             get(leader_does(nodes::inspect)).delete(leader_does(nodes::remove)),
         )
         .route("/nodes/{id}/update", post(leader_does(nodes::update)))
+        .route("/skein/rebalance", post(leader_does(skein::rebalance)))
         .merge(service_routes())
         .merge(absent_routes())
 }

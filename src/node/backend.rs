@@ -14,8 +14,9 @@ use super::daemon::{ChangeError, Daemon, JoinOrder, Situation};
 use super::found;
 use super::member::Member;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest, JoinRequest, Leader,
-    Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest,
+    JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability, Rebalance,
+    Refusal, RefusalClass, Route,
 };
 use crate::config;
 use crate::manager::AdminError;
@@ -265,6 +266,23 @@ impl Leader for LeaderHandle {
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal> {
         let removed = self.term.remove_service(service);
         removed.await.map_err(admin_refusal)
+    }
+
+    async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal> {
+        let even = self.term.rebalance(dry_run).await.map_err(admin_refusal)?;
+        let moves = even.moves.into_iter().map(|planned| PlannedMove {
+            service: planned.step.service,
+            name: planned.name,
+            slot: planned.step.slot.to_string(),
+            task: planned.step.task,
+            from: (planned.step.from, planned.from),
+            to: (planned.step.to, planned.to),
+            why: planned.why,
+        });
+        Ok(Rebalance {
+            moves: moves.collect(),
+            more: even.is_cut,
+        })
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

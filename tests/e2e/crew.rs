@@ -79,8 +79,9 @@ pub(crate) fn up(count: usize) -> Option<Bed> {
     Some(bed)
 }
 
+/// Gives a host the image.
 #[track_caller]
-fn give_image(bed: &Bed, host: usize) {
+pub(crate) fn give_image(bed: &Bed, host: usize) {
     let archive = bed.folder(host).join("busybox.tar");
     image::write(&archive);
     let archive = archive.display().to_string();

@@ -20,6 +20,7 @@ mod join;
 mod node;
 mod quorum;
 mod readme;
+mod rebalance;
 mod resources;
 mod run;
 mod services;

@@ -96,6 +96,7 @@ fn path() -> impl Strategy<Value = String> {
         "/_ping",
         "/skein/status",
         "/skein/recover",
+        "/skein/rebalance",
         "/services",
         "/services/create",
         "/services/web",
