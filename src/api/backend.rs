@@ -328,6 +328,31 @@ pub struct Rebalance {
     pub more: bool,
 }
 
+/// What an image is built for, as Go names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ImagePlatform {
+    /// `amd64`.
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// A kind of the architecture; empty when it has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+/// What the name of an image stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// A manifest's or an index's.
+    pub media_type: String,
+    /// Its digest, `sha256:…`.
+    pub digest: String,
+    /// Its length, bytes.
+    pub size: u64,
+    /// What there is an image for.
+    pub platforms: Vec<ImagePlatform>,
+}
+
 /// A stream of bytes to another node.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -377,6 +402,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Brings a cluster back that has lost its quorum, from this node; words for the user. Within 30 s.
     async fn recover(&self) -> Result<String, Refusal>;
+
+    /// What the name of an image stands for, by its registry or else by a node that holds it; `auth` is what the client
+    /// sent as `X-Registry-Auth`. Within 25 s.
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal>;
 
     /// Finds the leader: waits up to a few seconds for one, then [`Refusal::no_leader`].
     async fn leader(&self) -> Result<Route, Refusal>;

@@ -18,6 +18,7 @@
 mod absent;
 pub mod backend;
 mod call;
+mod distribution;
 mod dto;
 mod error;
 mod events;

@@ -23,15 +23,16 @@ use super::error::Handled;
 use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
-use super::{absent, events, info, nodes, ping, services, skein, swarm, tasks, version};
+use super::{
+    absent, distribution, events, info, nodes, ping, services, skein, swarm, tasks, version,
+};
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 13] = [
+const NOT_BUILT: [&str; 12] = [
     "auth",
     "build",
     "commit",
     "containers",
-    "distribution",
     "exec",
     "grpc",
     "images",
@@ -139,6 +140,7 @@ fn local_routes() -> Router<Api> {
         .route("/version", get(version::show))
         .route("/info", get(info::show))
         .route("/events", get(events::stream))
+        .route("/distribution/{*image}", get(distribution::inspect))
         .route("/swarm/init", post(swarm::init))
         .route("/swarm/join", post(swarm::join))
         .route("/swarm/leave", post(swarm::leave))

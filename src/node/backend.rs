@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use super::clock;
 use super::daemon::{ChangeError, Daemon, JoinOrder, Situation};
+use super::distribution;
 use super::found;
 use super::member::Member;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, InitRequest,
     JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability, Rebalance,
     Refusal, RefusalClass, Route,
 };
@@ -126,6 +127,10 @@ impl Backend for DaemonBackend {
 
     async fn recover(&self) -> Result<String, Refusal> {
         self.0.recover(true).await.map_err(refuse)
+    }
+
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal> {
+        distribution::of(&self.0.engine, image, auth).await
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod content;
 pub mod daemon;
 pub mod depart;
+pub mod distribution;
 pub mod duties;
 pub mod engine;
 pub mod events;

@@ -8,6 +8,7 @@ mod bed;
 mod cluster;
 mod crew;
 mod daemon;
+mod digests;
 mod engine;
 mod faults;
 mod fence;

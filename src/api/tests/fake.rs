@@ -13,8 +13,8 @@ pub(crate) use super::world::{KEY, NOW, World, id, lock};
 
 use super::world::description;
 use crate::api::backend::{
-    Backend, ClusterStatus, InitRequest, JoinRequest, Local, LocalState, PeerStatus, Refusal,
-    RefusalClass, Route,
+    Backend, ClusterStatus, Distribution, ImagePlatform, InitRequest, JoinRequest, Local,
+    LocalState, PeerStatus, Refusal, RefusalClass, Route,
 };
 use crate::api::{forwarded_router, serve_stream, words};
 use crate::model::facts::Phase;
@@ -228,6 +228,20 @@ impl Backend for Fake {
     async fn recover(&self) -> Result<String, Refusal> {
         self.note("recover".into())?;
         Ok("This node is the only manager now.".into())
+    }
+
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal> {
+        self.note(format!("describe {image} {auth}"))?;
+        Ok(Distribution {
+            media_type: "application/vnd.oci.image.index.v1+json".into(),
+            digest: format!("sha256:{}", "a".repeat(64)),
+            size: 528,
+            platforms: vec![ImagePlatform {
+                architecture: "amd64".into(),
+                os: "linux".into(),
+                ..ImagePlatform::default()
+            }],
+        })
     }
 
     async fn leader(&self) -> Result<Route, Refusal> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fake::{Fake, Lead, id};
+use super::fake::{Fake, Lead, id, lock, odd_refusal};
 use super::http::Served;
 use crate::api::backend::LocalState;
 use crate::api::words;
@@ -206,7 +206,7 @@ async fn info_outside_of_a_cluster_and_on_a_worker() {
 #[tokio::test]
 async fn two_managers_are_warned_of() {
     let fake = Fake::leader();
-    super::fake::lock(&fake.world.view).managers.remove(&id(3));
+    lock(&fake.world.view).managers.remove(&id(3));
     let info = Served::start(fake).get("/info").await.json();
     assert_eq!(info["Warnings"], json!([words::TWO_MANAGERS]));
     assert_eq!(info["Swarm"]["Warnings"], json!([words::TWO_MANAGERS]));
@@ -225,4 +225,33 @@ async fn status_tells_what_this_node_knows() {
     assert_eq!(dead["Alive"], false);
     assert_eq!(dead["Since"], 90_000_000_000_u64);
     assert_eq!(dead["LastLog"], json!({"Rank": 4, "Index": 20}));
+}
+
+#[tokio::test]
+async fn the_name_of_an_image_is_answered_with_its_digest() {
+    let fake = Fake::outside();
+    let served = Served::start(fake.clone());
+    let answer = served
+        .get("/v1.50/distribution/r.example:5000/team%2Fapp:v1/json")
+        .await;
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let descriptor = json!({
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": 528,
+    });
+    let platforms = json!([{"architecture": "amd64", "os": "linux"}]);
+    assert_eq!(
+        answer.json(),
+        json!({"Descriptor": descriptor, "Platforms": platforms})
+    );
+    assert_eq!(fake.take_asked(), ["describe r.example:5000/team/app:v1 "]);
+    for path in [
+        "/distribution/json",
+        "/distribution/app",
+        "/distribution//json",
+    ] {
+        served.get(path).await.refused(404, "page not found");
+    }
+    *lock(&fake.refusal) = Some(odd_refusal());
+    let refused = served.get("/distribution/app/json").await;
+    refused.refused(403, "because of a test");
 }
