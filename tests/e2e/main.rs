@@ -22,6 +22,7 @@ mod node;
 mod quorum;
 mod readme;
 mod rebalance;
+mod refusals;
 mod resources;
 mod run;
 mod services;
