@@ -39,7 +39,9 @@ fn a_task_is_told_which_of_the_nodes_resources_are_its_own() {
     for task in eventually(secs(30), "two run", || {
         let all = tasks(&bed, 1, "web")?;
         let run: Vec<_> = all.into_iter().filter(|task| task.runs()).collect();
-        (run.len() == 2).then_some(run).ok_or("not yet".into())
+        (run.len() == 2)
+            .then_some(run)
+            .ok_or_else(|| "not yet".into())
     }) {
         let given = task.0["GenericResources"].clone();
         assert_eq!(given.as_array().map(Vec::len), Some(2), "{given}");

@@ -162,7 +162,7 @@ impl Inner {
         match holder {
             Holder::Here => {
                 let here = self.store.read_small(digest, limit).await?;
-                bytes = here.ok_or(PullError::Cut(digest))?.into();
+                bytes = here.ok_or(PullError::Cut(digest))?;
             }
             Holder::Peer(node) => {
                 let content = self.peers.fetch(*node, digest, 0).await.map_err(cut)?;
