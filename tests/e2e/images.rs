@@ -1,5 +1,6 @@
 //! `docker pull|push|images|…`: images of one machine, a registry on its loopback, and one load for a whole cluster.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use crate::bed::Bed;
@@ -44,7 +45,7 @@ fn text(path: &Path) -> String {
 #[track_caller]
 fn registry(bed: &Bed, host: usize, password: bool) -> bool {
     if !Path::new("/usr/bin/docker-registry").exists() {
-        eprintln!("not run: this needs docker-registry");
+        let _ = writeln!(std::io::stderr(), "not run: this needs docker-registry");
         return false;
     }
     let dir = bed.folder(host).join("registry");
