@@ -170,10 +170,6 @@ impl Backend for DaemonBackend {
         distribution::of(&self.daemon.engine, image, auth).await
     }
 
-    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal> {
-        distribution::of(&self.0.engine, image, auth).await
-    }
-
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         self.daemon.leader()
     }

@@ -344,7 +344,8 @@ fn removed_during_shutdown() {
         let there = world.machine(lost).ok_or("it is no machine")?;
         let mut runs = there.host.running();
         let mut known: Vec<_> = left.iter().map(|task| task.id).collect();
-        (runs.sort(), known.sort());
+        runs.sort();
+        known.sort();
         if runs.is_empty() || known != runs {
             return Err(format!("{runs:?} run, and {known:?} are known of"));
         }

@@ -23,10 +23,12 @@ fn two() -> Option<(Bed, Vec<String>)> {
     let bed = up(2)?;
     create(&bed, 1, &["--name", "web", "--replicas", "2"], SPEAKS);
     let tasks = until_runs(&bed, 1, "web", 2, secs(30));
-    let nodes = bed.nodes(1).unwrap();
+    let nodes = bed.nodes(1).expect("the nodes are listed");
     let on = |host: usize| {
-        let node = nodes.iter().find(|node| node.host() == host).unwrap();
-        let task = tasks.iter().find(|task| task.node() == node.id()).unwrap();
+        let node = nodes.iter().find(|node| node.host() == host);
+        let node = node.expect("each host is a node");
+        let task = tasks.iter().find(|task| task.node() == node.id());
+        let task = task.expect("each node has a task");
         name("web", task)
     };
     let names = vec![on(1), on(2)];

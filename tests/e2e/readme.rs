@@ -128,13 +128,6 @@ fn rebalance(page: &mut Page, bed: &Bed) {
     }
 }
 
-fn rebalance(page: &mut Page, bed: &Bed) {
-    for line in ["skein node rebalance --dry-run", "skein node rebalance"] {
-        let said = page.run(bed, 1, line);
-        assert!(said.starts_with("There is nothing to move"), "{said}");
-    }
-}
-
 fn tokens(page: &mut Page, bed: &Bed) {
     for line in [
         "skein token",

@@ -56,7 +56,7 @@ pub(crate) struct Fake {
     /// What runs on it.
     pub(crate) containers: Arc<FakeContainers>,
     /// Whom it reaches.
-    pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Fake>>>,
+    pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Self>>>,
     /// Its images and volumes; `None` while no containerd is there.
     pub(crate) disks: Mutex<Option<Arc<Disks>>>,
     tasks: TaskTracker,
