@@ -13,7 +13,7 @@ use super::dice::Dice;
 use super::faults::Faults;
 use super::operator::Operator;
 use super::world::World;
-use crate::model::JoinKind;
+use crate::model::{JoinKind, NodeId};
 
 /// A cluster that has nothing to suffer is at rest after this.
 const FIRST_REST: Duration = Duration::from_secs(60);
@@ -72,6 +72,19 @@ pub(super) async fn run(world: &Arc<World>, seed: u64, shape: Shape) {
     }
 }
 
+/// Lets this many machines more join, each as what the dice say.
+async fn gather(world: &Arc<World>, dice: &Dice, founder: NodeId, others: usize) {
+    let strangers = world.machines.iter().filter(|machine| !machine.is_member());
+    for machine in strangers.take(others) {
+        let kind = match dice.below(8) {
+            0 => JoinKind::Worker,
+            1 => JoinKind::Manager,
+            _ => JoinKind::Peer,
+        };
+        world.join(machine, kind, founder).await;
+    }
+}
+
 async fn suffer(world: &Arc<World>, seed: u64, shape: Shape) -> Result<(), String> {
     let dice = Dice::new(seed, "storm");
     let faults = Faults {
@@ -86,15 +99,7 @@ async fn suffer(world: &Arc<World>, seed: u64, shape: Shape) -> Result<(), Strin
     let founder = world.machines[dice.below(world.machines.len())].clone();
     world.found(&founder).await;
     let others = shape.machines.0 + dice.below(shape.machines.1);
-    let strangers = world.machines.iter().filter(|machine| !machine.is_member());
-    for machine in strangers.take(others) {
-        let kind = match dice.below(8) {
-            0 => JoinKind::Worker,
-            1 => JoinKind::Manager,
-            _ => JoinKind::Peer,
-        };
-        world.join(machine, kind, founder.id).await;
-    }
+    gather(world, &dice, founder.id, others).await;
     converge::until_settled(world, FIRST_REST).await?;
     for number in 0..shape.clients {
         world.run(Client::new(world, number, seed).work());

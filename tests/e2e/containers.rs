@@ -35,6 +35,41 @@ fn two() -> Option<(Bed, Vec<String>)> {
     Some((bed, names))
 }
 
+/// What is typed goes in whole, its end too, and what is said comes out whole.
+#[track_caller]
+fn streams_are_whole(bed: &Bed, target: &str) {
+    let typed = vec![b'x'; 3 << 20];
+    let mut command = bounded(secs(60), "docker");
+    command.env("DOCKER_HOST", format!("unix://{}", bed.socket(1).display()));
+    command
+        .args(["exec", "-i", target, "wc", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().expect("docker is installed");
+    let mut input = child.stdin.take().expect("it is piped");
+    input.write_all(&typed).expect("it is read");
+    drop(input);
+    let counted = child.wait_with_output().expect("docker ends");
+    assert_eq!(
+        String::from_utf8_lossy(&counted.stdout).trim(),
+        typed.len().to_string()
+    );
+
+    let said = bed.docker(
+        1,
+        &[
+            "exec",
+            target,
+            "dd",
+            "if=/dev/zero",
+            "bs=1M",
+            "count=3",
+            "status=none",
+        ],
+    );
+    assert_eq!(said.out.len(), 3 << 20);
+}
+
 #[test]
 fn exec_reaches_a_container_on_any_node() {
     let Some((bed, names)) = two() else { return };
@@ -68,36 +103,7 @@ fn exec_reaches_a_container_on_any_node() {
     );
     assert_eq!(bed.docker(1, &["exec", target, "/etc"]).code, Some(126));
 
-    // What is typed goes in whole, its end too.
-    let typed = vec![b'x'; 3 << 20];
-    let mut command = bounded(secs(60), "docker");
-    command.env("DOCKER_HOST", format!("unix://{}", bed.socket(1).display()));
-    command
-        .args(["exec", "-i", target, "wc", "-c"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(&typed).unwrap();
-    let counted = child.wait_with_output().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&counted.stdout).trim(),
-        typed.len().to_string()
-    );
-
-    // And comes out whole.
-    let said = bed.docker(
-        1,
-        &[
-            "exec",
-            target,
-            "dd",
-            "if=/dev/zero",
-            "bs=1M",
-            "count=3",
-            "status=none",
-        ],
-    );
-    assert_eq!(said.out.len(), 3 << 20);
+    streams_are_whole(&bed, target);
 
     bed.docker(1, &["exec", "-d", target, "touch", "/tmp/touched"])
         .ok();
@@ -112,6 +118,82 @@ fn exec_reaches_a_container_on_any_node() {
     paused("unpause").ok();
     bed.docker(1, &["exec", "nosuch", "true"])
         .refused_with("No such container: nosuch");
+}
+
+/// Into it, and out again.
+#[track_caller]
+fn files_are_copied(bed: &Bed, target: &str) {
+    let folder = bed.folder(1).join("copied");
+    fs::create_dir_all(folder.join("deep")).expect("the bed is ours");
+    fs::write(folder.join("deep/file"), "content").expect("the bed is ours");
+    let path = folder.display().to_string();
+    bed.docker(1, &["cp", &path, &format!("{target}:/tmp/in")])
+        .ok();
+    assert_eq!(
+        bed.docker(1, &["exec", target, "cat", "/tmp/in/deep/file"])
+            .ok(),
+        "content"
+    );
+    let out = bed.folder(1).join("out");
+    let out_text = out.display().to_string();
+    bed.docker(1, &["cp", &format!("{target}:/tmp/in/deep"), &out_text])
+        .ok();
+    assert_eq!(
+        fs::read_to_string(out.join("file")).expect("it was copied"),
+        "content"
+    );
+    bed.docker(1, &["cp", &format!("{target}:/nosuch"), &out_text])
+        .refused_with("Could not find the file /nosuch in container");
+}
+
+/// What may be done to the container of a task, and what may not.
+#[track_caller]
+fn it_is_changed_and_ended(bed: &Bed, target: &str) {
+    bed.docker(
+        1,
+        &["update", "--memory", "64m", "--memory-swap", "64m", target],
+    )
+    .ok();
+    assert_eq!(
+        bed.docker(
+            1,
+            &["inspect", "--format", "{{.HostConfig.Memory}}", target]
+        )
+        .ok(),
+        "67108864"
+    );
+
+    for (args, words) in [
+        (
+            &["restart", target][..],
+            "belongs to a task, which never begins twice",
+        ),
+        (
+            &["rename", target, "other"],
+            "is named by its task and cannot be renamed",
+        ),
+        (
+            &["rm", target],
+            "container is running: stop the container before removing or force remove",
+        ),
+    ] {
+        bed.docker(1, args).refused_with(words);
+    }
+
+    bed.docker(1, &["stop", "-t", "5", target]).ok();
+    let state = bed.docker(
+        1,
+        &[
+            "inspect",
+            "--format",
+            "{{.State.Status}} {{.State.ExitCode}}",
+            target,
+        ],
+    );
+    assert_eq!(state.ok(), "exited 0");
+    assert_eq!(bed.docker(1, &["wait", target]).ok(), "0");
+    bed.docker(1, &["kill", target])
+        .refused_with("is not running");
 }
 
 #[test]
@@ -156,70 +238,8 @@ fn a_container_is_looked_at_and_copied_from_any_node() {
     let (of, pids) = stats.split_once(' ').unwrap();
     assert!(of == target && pids.parse::<u32>().unwrap() >= 1, "{stats}");
 
-    let folder = bed.folder(1).join("copied");
-    fs::create_dir_all(folder.join("deep")).unwrap();
-    fs::write(folder.join("deep/file"), "content").unwrap();
-    let path = folder.display().to_string();
-    bed.docker(1, &["cp", &path, &format!("{target}:/tmp/in")])
-        .ok();
-    assert_eq!(
-        bed.docker(1, &["exec", target, "cat", "/tmp/in/deep/file"])
-            .ok(),
-        "content"
-    );
-    let out = bed.folder(1).join("out");
-    let out_text = out.display().to_string();
-    bed.docker(1, &["cp", &format!("{target}:/tmp/in/deep"), &out_text])
-        .ok();
-    assert_eq!(fs::read_to_string(out.join("file")).unwrap(), "content");
-    bed.docker(1, &["cp", &format!("{target}:/nosuch"), &out_text])
-        .refused_with("Could not find the file /nosuch in container");
-
-    bed.docker(
-        1,
-        &["update", "--memory", "64m", "--memory-swap", "64m", target],
-    )
-    .ok();
-    assert_eq!(
-        bed.docker(
-            1,
-            &["inspect", "--format", "{{.HostConfig.Memory}}", target]
-        )
-        .ok(),
-        "67108864"
-    );
-
-    for (args, words) in [
-        (
-            &["restart", target.as_str()][..],
-            "belongs to a task, which never begins twice",
-        ),
-        (
-            &["rename", target, "other"],
-            "is named by its task and cannot be renamed",
-        ),
-        (
-            &["rm", target],
-            "container is running: stop the container before removing or force remove",
-        ),
-    ] {
-        bed.docker(1, args).refused_with(words);
-    }
-
-    bed.docker(1, &["stop", "-t", "5", target]).ok();
-    let state = bed.docker(
-        1,
-        &[
-            "inspect",
-            "--format",
-            "{{.State.Status}} {{.State.ExitCode}}",
-            target,
-        ],
-    );
-    assert_eq!(state.ok(), "exited 0");
-    assert_eq!(bed.docker(1, &["wait", target]).ok(), "0");
-    bed.docker(1, &["kill", target])
-        .refused_with("is not running");
+    files_are_copied(&bed, target);
+    it_is_changed_and_ended(&bed, target);
     until_runs(&bed, 1, "web", 2, secs(30));
 }
 

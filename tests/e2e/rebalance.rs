@@ -44,9 +44,13 @@ fn a_node_that_came_later_gets_its_share_when_the_user_says_so() {
         return;
     };
     let first = until_runs(&bed, 1, "web", 6, secs(5));
-    let shown = bed.skein(3, &["node", "rebalance", "--dry-run"]).ok();
+    // Ready, it takes tasks as soon as it has told what runs containers on it.
+    let shown = eventually(secs(20), "two tasks are to be moved", || {
+        let shown = bed.skein(3, &["node", "rebalance", "--dry-run"]).result()?;
+        let two = shown.lines().count() == 4;
+        two.then(|| shown.clone()).ok_or(shown)
+    });
     let lines: Vec<&str> = shown.lines().collect();
-    assert_eq!(lines.len(), 4, "{shown}");
     assert!(lines[0].starts_with("TASK"), "{shown}");
     for line in &lines[1..3] {
         assert!(

@@ -433,14 +433,11 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     async fn start(&mut self) -> Result<(), Hitch> {
         let id = self.container()?;
-        // At the same time: whether its process has begun is found again by looking, should this life be cut short.
+        // First: a machine that is switched off may lose the container and must not lose that it began.
         let write = [Write::Progress(self.task, &self.progress)];
-        let (kept, started) = tokio::join!(
-            self.shared.ledger.write(&write),
-            self.shared.runtime.start(id)
-        );
+        self.shared.ledger.write(&write).await?;
+        let started = self.shared.runtime.start(id).await;
         self.permit = None;
-        kept?;
         match started {
             Ok(started) => {
                 self.progress.started = Some(started.at);
