@@ -247,13 +247,19 @@ fn a_container_is_looked_at_and_copied_from_any_node() {
 fn what_containers_say_is_read_on_any_node() {
     let Some((bed, names)) = two() else { return };
     let target = &names[1];
-    let said = bed.docker(1, &["logs", "--tail", "all", target]);
-    assert!(said.out.starts_with("out\nnumber 1\nnumber 2\n"), "{said}");
-    assert!(said.err.starts_with("err\n"), "{said}");
+    eventually(secs(10), "both outputs are heard", || {
+        let said = bed.docker(1, &["logs", "--tail", "all", target]);
+        let heard = said.out.starts_with("out\nnumber 1\nnumber 2\n") && said.err == "err\n";
+        heard.then_some(()).ok_or_else(|| said.to_string())
+    });
     let said = bed.docker(1, &["logs", "-t", "--tail", "1", target]).ok();
     assert!(said.contains("Z number "), "{said}");
 
-    let all = bed.docker(1, &["service", "logs", "web"]).ok();
+    let all = eventually(secs(10), "both tasks are heard", || {
+        let all = bed.docker(1, &["service", "logs", "web"]).result()?;
+        let both = all.matches("| number 2\n").count() == 2;
+        both.then(|| all.clone()).ok_or(all)
+    });
     for name in &names {
         let short: String = name
             .rsplit_once('.')
