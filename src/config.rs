@@ -11,6 +11,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::model::address::ParseAddressError;
+use crate::model::task_spec::{DiscreteResource, GenericResource, NamedResource};
 use crate::model::{AddressSpec, HostSpec};
 use crate::wire::DEFAULT_PORT;
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub advertise_addr: Option<String>,
     /// `--label`, each `key=value` or `key`.
     pub labels: Vec<String>,
+    /// `--node-generic-resource`, each `KIND=VALUE`.
+    pub generic_resources: Vec<String>,
     /// `--containerd`.
     pub containerd: Option<PathBuf>,
     /// `--insecure-registry`, each `host` or `host:port`.
@@ -62,6 +65,8 @@ pub struct Config {
     pub advertise_addr: Option<SocketAddr>,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
+    /// What its operator counts beside processors and memory.
+    pub generic_resources: Vec<GenericResource>,
     /// The containerd to use; `None` takes the system's, or starts one.
     pub containerd: Option<PathBuf>,
     /// Registries that may speak plain HTTP, `host` or `host:port`; those on loopback always may.
@@ -109,6 +114,16 @@ pub enum ConfigError {
     /// Not a label.
     #[error("--label {0}: give key=value, the key of letters, digits, `.`, `-`, `_` and `/`")]
     Label(String),
+    /// Not a resource.
+    #[error(
+        "--node-generic-resource {0}: give KIND=NUMBER, or KIND=NAME once for each, the kind of letters, digits, `.`, `-` and `_`"
+    )]
+    Resource(String),
+    /// Too many or too long resources.
+    #[error(
+        "--node-generic-resource: all of them together have {0} bytes, more than {LABELS_MAX}; use fewer or shorter ones"
+    )]
+    Resources(usize),
     /// Not a registry.
     #[error("--insecure-registry {0}: give HOST or HOST:PORT, without a scheme or a path")]
     Registry(String),
@@ -162,6 +177,7 @@ impl Config {
             listen_addr,
             advertise_addr,
             labels: labels(&options.labels)?,
+            generic_resources: resources(&options.generic_resources)?,
             containerd: match options.containerd {
                 Some(path) => Some(absolute("containerd", path)?),
                 None => None,
@@ -270,6 +286,63 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(labels)
 }
 
+/// A kind that is given once and with a number is counted; every other value is the name of one of its kind.
+fn resources(given: &[String]) -> Result<Vec<GenericResource>, ConfigError> {
+    let wrong = |text: &str| ConfigError::Resource(text.to_owned());
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for text in given {
+        let (kind, value) = text.split_once('=').ok_or_else(|| wrong(text))?;
+        let is_name = !value.is_empty() && !value.contains(|c: char| c == ',' || c.is_control());
+        if kind.is_empty() || !kind.chars().all(allowed) || !is_name {
+            return Err(wrong(text));
+        }
+        let values = kinds.entry(kind).or_default();
+        if values.contains(&value) {
+            return Err(wrong(text));
+        }
+        values.push(value);
+    }
+    let bytes = given.iter().map(|text| text.len() + 1).sum();
+    if bytes > LABELS_MAX {
+        return Err(ConfigError::Resources(bytes));
+    }
+    let mut all = Vec::new();
+    for (kind, values) in kinds {
+        let numbers = values.iter().filter_map(|value| value.parse::<i64>().ok());
+        let numbers: Vec<i64> = numbers.collect();
+        match (numbers.as_slice(), values.as_slice()) {
+            ([], names) => all.extend(names.iter().map(|name| named(kind, name))),
+            ([number], [_]) if *number > 0 => all.push(counted(kind, *number)),
+            (_, values) => {
+                let text = values.iter().map(|value| format!("{kind}={value}"));
+                return Err(wrong(&text.collect::<Vec<_>>().join(" ")));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn named(kind: &str, value: &str) -> GenericResource {
+    GenericResource {
+        named_resource_spec: Some(NamedResource {
+            kind: kind.into(),
+            value: value.into(),
+        }),
+        discrete_resource_spec: None,
+    }
+}
+
+fn counted(kind: &str, value: i64) -> GenericResource {
+    GenericResource {
+        named_resource_spec: None,
+        discrete_resource_spec: Some(DiscreteResource {
+            kind: kind.into(),
+            value,
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::error::Error;
@@ -293,6 +366,41 @@ mod tests {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         }
+    }
+
+    #[test]
+    fn resources_are_counted_or_named() {
+        let mut given = options();
+        given.generic_resources = ["gpu=a", "ssd=3", "gpu=b"].map(String::from).to_vec();
+        let config = Config::parse(given).unwrap();
+        let wanted = [named("gpu", "a"), named("gpu", "b"), counted("ssd", 3)];
+        assert_eq!(config.generic_resources, wanted);
+        for wrong in [
+            &["gpu"][..],
+            &["=1"],
+            &["gpu="],
+            &["gpu=0"],
+            &["gpu=-1"],
+            &["gpu=1", "gpu=2"],
+            &["gpu=1", "gpu=a"],
+            &["gpu=a", "gpu=a"],
+            &["g u=1"],
+            &["gpu=a,b"],
+        ] {
+            let given = wrong.iter().map(|text| text.to_string()).collect();
+            let said = error_of(|options| options.generic_resources = given);
+            let words = "give KIND=NUMBER, or KIND=NAME once for each";
+            assert!(
+                said.starts_with("--node-generic-resource ") && said.contains(words),
+                "{said}"
+            );
+        }
+        let long = vec![format!("gpu={}", "x".repeat(3000))];
+        let said = error_of(|options| options.generic_resources = long);
+        assert!(
+            said.contains("all of them together have 3005 bytes"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,44 +1,58 @@
-//! How much of this program is mapped: the parts that it uses, and no more.
+//! How much of this program's code is in its memory: the parts that it goes on using, not all that its start needed.
 //!
-//! For each page that is touched the kernel maps those around it as well, which spares a short run a few faults and
-//! has one that goes on for months hold most of a large program. Called once by each command that stays. Nothing
-//! depends on it: it advises.
+//! What a process has touched once stays mapped, and the kernel maps what lies around it as well. A daemon goes through
+//! most of its code while it starts, and then runs for months on a small part of it. Run beside the daemon by the
+//! command that starts it. Nothing depends on it: code that was let go and is needed after all comes back from the
+//! kernel's cache of the file, at a fault a piece.
 
-use std::fs::{self, File};
+use std::convert::Infallible;
+use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::ptr::NonNull;
+use std::time::Duration;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::mman::{MmapAdvise, madvise};
 
 /// Where this program's own file is found.
 const PROGRAM: &str = "/proc/self/exe";
 
-/// Has only the pages of this program mapped that are used from now on. The file is read ahead as a whole instead, so
-/// that a disk which seeks slowly is not asked for each page.
-pub(crate) fn map_what_is_used() -> io::Result<()> {
+/// By then a daemon has started, and mostly joined its cluster.
+const FIRST: Duration = Duration::from_secs(20);
+
+/// What a command or an hour of work needed is let go within this.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// Lets go of the code that is not used, again and again. Ends never.
+pub(crate) async fn keep_small() -> Infallible {
+    let mut pause = FIRST;
+    loop {
+        tokio::time::sleep(pause).await;
+        if let Err(error) = let_go() {
+            tracing::debug!(%error, "more of the program stays in memory than is used");
+        }
+        pause = EVERY;
+    }
+}
+
+fn let_go() -> io::Result<()> {
     let program = fs::read_link(PROGRAM)?;
-    posix_fadvise(
-        File::open(PROGRAM)?,
-        0,
-        0,
-        PosixFadviseAdvice::POSIX_FADV_WILLNEED,
-    )?;
     for line in fs::read_to_string("/proc/self/maps")?.lines() {
-        if let Some((start, length)) = part_of(&program, line) {
-            advise(start, length)?;
+        if let Some((start, length)) = code_of(&program, line) {
+            unmap(start, length)?;
         }
     }
     Ok(())
 }
 
-/// Where a part of the program lies in memory that nothing writes to, when the line names one.
-fn part_of(program: &Path, line: &str) -> Option<(NonZeroUsize, usize)> {
+/// Where the program's code lies, when the line names a part of it. Nothing else will do: of data, also of such as is
+/// only read by now, the file has not what was written since.
+fn code_of(program: &Path, line: &str) -> Option<(NonZeroUsize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, rights) = (words.next()?, words.next()?);
     let path = words.nth(3)?;
-    if !rights.starts_with("r-") || Path::new(path) != program {
+    if rights != "r-xp" || Path::new(path) != program {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -48,10 +62,11 @@ fn part_of(program: &Path, line: &str) -> Option<(NonZeroUsize, usize)> {
 }
 
 #[expect(unsafe_code, reason = "no safe call says how memory will be used")]
-fn advise(start: NonZeroUsize, length: usize) -> nix::Result<()> {
-    let start = std::ptr::NonNull::with_exposed_provenance(start);
-    // SAFETY: the advice changes what is read ahead, and nothing that is read.
-    unsafe { madvise(start, length, MmapAdvise::MADV_RANDOM) }
+fn unmap(start: NonZeroUsize, length: usize) -> nix::Result<()> {
+    let start = NonNull::with_exposed_provenance(start);
+    // SAFETY: this is code as it is in the program's file, which cannot be written to while the program runs: what is
+    // dropped is read from there again.
+    unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }
 }
 
 #[cfg(test)]
@@ -59,20 +74,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nothing_writes_to_is_a_part() {
-        let of = |line: &str| part_of(Path::new("/usr/bin/skein"), line);
+    fn only_code_is_let_go() {
+        let of = |line: &str| code_of(Path::new("/usr/bin/skein"), line);
         let code = "5600001000-5600003000 r-xp 00001000 fe:00 77    /usr/bin/skein";
         let start = NonZeroUsize::new(0x56_0000_1000).unwrap();
         assert_eq!(of(code), Some((start, 0x2000)));
-        assert!(of(&code.replace("r-xp", "r--p")).is_some());
+        // Read-only data may have been written to before: addresses are put into it at the start.
+        assert_eq!(of(&code.replace("r-xp", "r--p")), None);
         assert_eq!(of(&code.replace("r-xp", "rw-p")), None);
+        assert_eq!(of(&code.replace("r-xp", "rwxp")), None);
         assert_eq!(of(&code.replace("skein", "other")), None);
         assert_eq!(of("7f00-7f10 r--p 0 00:00 0 [vvar]"), None);
         assert_eq!(of(""), None);
     }
 
     #[test]
-    fn this_program_goes_on() {
-        map_what_is_used().unwrap();
+    fn this_program_goes_on_with_less_of_it() {
+        let before = mapped_of_files();
+        // Others run beside this and map theirs again.
+        let less = (0..20).any(|_| {
+            let_go().unwrap();
+            mapped_of_files() < before
+        });
+        assert!(less, "{before} kB were mapped before");
+    }
+
+    fn mapped_of_files() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("RssFile:"));
+        let kib = line.unwrap().trim().trim_end_matches("kB").trim();
+        kib.parse().unwrap()
     }
 }

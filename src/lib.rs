@@ -13,7 +13,7 @@
 //! | [`api`] | Docker's HTTP API on a unix socket |
 //! | [`node`] | builds one node out of these and runs it |
 //! | [`config`] | how the daemon is to run |
-//! | `footprint` | how much of the program is mapped |
+//! | `footprint` | how much of the program's code stays in memory |
 //! | [`cli`] | the command line, a client of the socket |
 //! | `sim` | test builds only: whole clusters under a virtual clock |
 //!

@@ -1,4 +1,5 @@
-//! What this node was assigned and how far it has come with it, on disk, before anything is done about it.
+//! What this node was assigned and how far it has come with it, on disk before anything is done that looking would not
+//! find again.
 //!
 //! A redb file with one writer, which commits what has gathered as one transaction. Read once, at the start. What is
 //! kept of a task is [`super::task::kept`]; who writes which record is said there. A write is durable when its call

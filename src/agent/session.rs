@@ -86,14 +86,17 @@ pub struct SessionChannels {
     pub runner: watch::Receiver<Option<Runner>>,
 }
 
-/// Keeps a session with the leader until `stop`; `open` makes a stream to a node.
-pub async fn run<F, E>(
+/// Keeps a session with the leader until `stop`; `open` makes a stream to a node. `silent` comes true when a node that
+/// was reached is reached no longer: a stream to it may stand for long, and a session over it is none.
+pub async fn run<F, E, S>(
     mut channels: SessionChannels,
     open: impl Fn(NodeId) -> F,
+    silent: impl Fn(NodeId) -> S,
     stop: CancellationToken,
 ) where
     F: Future<Output = Result<Box<dyn Io>, E>>,
     E: std::error::Error,
+    S: Future<Output = ()>,
 {
     let mut wait = RETRY_FIRST;
     while !stop.is_cancelled() {
@@ -110,9 +113,12 @@ pub async fn run<F, E>(
         let began = Instant::now();
         let attempt = async {
             match open(hint.leader).await {
-                Ok(io) => talk(&mut channels, hint, io)
-                    .await
-                    .map_err(|error| error.to_string()),
+                Ok(io) => tokio::select! {
+                    outcome = talk(&mut channels, hint, io) => {
+                        outcome.map_err(|error| error.to_string())
+                    }
+                    () = silent(hint.leader) => Err("the leader is not reached any more".into()),
+                },
                 Err(error) => Err(error.to_string()),
             }
         };

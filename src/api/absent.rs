@@ -4,6 +4,7 @@
 //! what would make one is refused. The machine's network and no network are there, as in Docker.
 
 use axum::http::Method;
+use axum::response::Response;
 use futures_util::future::BoxFuture;
 
 use super::backend::{Leader, Refusal, RefusalClass};
@@ -57,6 +58,11 @@ fn not_kept(kinds: &str) -> Refusal {
         RefusalClass::NotImplemented,
         format!("skein keeps no {kinds} in this version: none can be made"),
     )
+}
+
+/// `GET /plugins`.
+pub(super) async fn plugins() -> Response {
+    json::<[(); 0]>(&[])
 }
 
 /// Everything of `/secrets`.

@@ -3,6 +3,10 @@
 //! The handlers see only these traits, so they know nothing of consensus, transport or runtime, and are tested
 //! against a fake. The node implements them. Nothing here decides anything.
 
+pub mod containers;
+pub mod images;
+pub mod volumes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,13 +19,18 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, watch};
 
+use containers::Containers;
+
 use crate::cluster::store::State;
 use crate::model::cluster::Secret;
 use crate::model::facts::Phase;
 use crate::model::{
     AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskStatus, Timestamp,
+    Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskId, TaskStatus,
+    Timestamp,
 };
+pub use images::ImageStore;
+pub use volumes::VolumeStore;
 
 /// Which kind of "no" a [`Refusal`] is; each has one HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +308,59 @@ pub struct PeerStatus {
     pub engine_version: String,
 }
 
+/// A task that is moved, or would be, from where a service has many to where it has few.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// Of which service.
+    pub service: ServiceId,
+    /// The service's name.
+    pub name: String,
+    /// Its place in the service.
+    pub slot: String,
+    /// Which.
+    pub task: TaskId,
+    /// Where it is: ID and name of the node.
+    pub from: (NodeId, String),
+    /// Where it goes.
+    pub to: (NodeId, String),
+    /// What that makes better, in words.
+    pub why: String,
+}
+
+/// What is moved when all services are made even.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebalance {
+    /// Service by service, in this order.
+    pub moves: Vec<PlannedMove>,
+    /// There are more than are named.
+    pub more: bool,
+}
+
+/// What an image is built for, as Go names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ImagePlatform {
+    /// `amd64`.
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// A kind of the architecture; empty when it has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+/// What the name of an image stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// A manifest's or an index's.
+    pub media_type: String,
+    /// Its digest, `sha256:…`.
+    pub digest: String,
+    /// Its length, bytes.
+    pub size: u64,
+    /// What there is an image for.
+    pub platforms: Vec<ImagePlatform>,
+}
+
 /// A stream of bytes to another node.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -349,8 +411,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Brings a cluster back that has lost its quorum, from this node; words for the user. Within 30 s.
     async fn recover(&self) -> Result<String, Refusal>;
 
+    /// What the name of an image stands for, by its registry or else by a node that holds it; `auth` is what the client
+    /// sent as `X-Registry-Auth`. Within 25 s.
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal>;
+
     /// Finds the leader: waits up to a few seconds for one, then [`Refusal::no_leader`].
     async fn leader(&self) -> Result<Route, Refusal>;
+
+    /// The containers of this machine.
+    fn containers(&self) -> Arc<dyn Containers>;
+
+    /// A stream to another node, which takes one HTTP/1.1 request for its
+    /// [`forwarded_router`](super::forwarded_router). Within 5 s.
+    async fn node(&self, node: NodeId) -> Result<Box<dyn Io>, Refusal>;
 
     /// Whom this node believes to lead, as it changes. A request that waits for a leader which is no longer the one
     /// is given up and asked of the next at once. Without it (a hint that never changes) the request waits for its
@@ -358,6 +431,12 @@ pub trait Backend: Send + Sync + 'static {
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         watch::channel(None).1
     }
+
+    /// This machine's images. Never waits; 503 in the engine's words while nothing keeps images here.
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal>;
+
+    /// This machine's volumes; as [`Backend::images`].
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal>;
 }
 
 /// What the API asks of the leader, on the node that leads. No method waits for longer than 10 s.
@@ -399,6 +478,9 @@ pub trait Leader: Send + Sync + 'static {
 
     /// Removes a service; its tasks end by and by.
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal>;
+
+    /// Has the tasks of every service spread evenly, once: begins with it and returns. With `dry_run` nothing is begun.
+    async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal>;
 
     /// The unlock key, `SWMKEY-1-…`; empty when autolock is off.
     async fn unlock_key(&self) -> Result<String, Refusal>;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::backend::Refusal;
 use super::go_json;
@@ -86,6 +86,15 @@ pub(super) struct Call {
 impl Call {
     /// Reads a request that the router has marked with its version and target.
     pub(super) async fn read(request: Request, id: String) -> Result<Self, Refusal> {
+        let (call, body) = Self::open(request, id)?;
+        Ok(Self {
+            body: read_body(body).await?,
+            ..call
+        })
+    }
+
+    /// The request without its body, which is for the handler to read.
+    pub(super) fn open(request: Request, id: String) -> Result<(Self, Body), Refusal> {
         let (parts, body) = request.into_parts();
         let params = Params::of(&parts.uri)?;
         let target = match parts.extensions.get::<Target>() {
@@ -94,17 +103,18 @@ impl Call {
         };
         let stop = parts.extensions.get::<Stop>().cloned().unwrap_or_default();
         let workers = parts.extensions.get::<Workers>().cloned();
-        Ok(Self {
+        let call = Self {
             version: parts.extensions.get().copied().unwrap_or(ApiVersion(1, 50)),
             method: parts.method,
             headers: parts.headers,
             target,
             params,
             id,
-            body: read_body(body).await?,
+            body: Bytes::new(),
             stop: stop.0,
             workers: workers.map(|workers| workers.0),
-        })
+        };
+        Ok((call, body))
     }
 
     /// A request that this node makes of the leader for its own needs.
@@ -142,6 +152,21 @@ impl Call {
             Ok(done) => done,
             Err(_stopped) => Err(Refusal::internal("the daemon stopped in the midst of this")),
         }
+    }
+
+    /// Starts `work` that goes on however slowly the client reads, and ends when the handle is dropped.
+    pub(super) fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> AbortOnDropHandle<T> {
+        let workers = self.workers.clone().unwrap_or_default();
+        AbortOnDropHandle::new(workers.spawn(work))
+    }
+
+    /// A header; empty when it is missing or no text.
+    pub(super) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default()
     }
 
     /// Whether it changes nothing, so that it may be asked twice.

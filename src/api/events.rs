@@ -5,7 +5,7 @@
 
 mod filter;
 mod lines;
-mod time;
+pub(super) mod time;
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -63,6 +63,11 @@ impl Filters {
         Ok(Self(filters))
     }
 
+    /// One more value of `key`.
+    pub(super) fn add(&mut self, key: &str, value: &str) {
+        self.0.entry(key.into()).or_default().insert(value.into());
+    }
+
     /// The values of `key`, none when it is not given.
     pub(super) fn values(&self, key: &str) -> impl Iterator<Item = &str> {
         self.0.get(key).into_iter().flatten().map(String::as_str)
@@ -94,6 +99,28 @@ impl Filters {
             Some((name, value)) => labels.get(name).is_some_and(|is| is == value),
             None => labels.contains_key(wanted),
         })
+    }
+
+    /// Whether some labels are asked to be missing by `key`, and `labels` has all of them.
+    pub(super) fn has_unwanted(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.values(key).next().is_some() && self.labels(key, labels)
+    }
+
+    /// The one truth value of `key`; `None` when it is not given.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, FilterError> {
+        let mut truth = None;
+        for value in self.values(key) {
+            let read = match value {
+                "1" | "true" => true,
+                "0" | "false" => false,
+                _ => return Err(FilterError::BadValue(key.into(), value.into())),
+            };
+            if truth.is_some_and(|before| before != read) {
+                return Err(FilterError::BadValue(key.into(), value.into()));
+            }
+            truth = Some(read);
+        }
+        Ok(truth)
     }
 
     /// Refuses values of `key` outside of `allowed`, compared without case; empty ones pass.

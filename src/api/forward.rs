@@ -10,10 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -47,6 +46,22 @@ pub(super) async fn forward(
     call: &Call,
     deposed: impl Future<Output = ()>,
 ) -> Forwarded {
+    let deadline = tokio::time::sleep(HEADERS_DEADLINE);
+    let given_up = async {
+        tokio::select! {
+            () = deposed => "another node leads".to_owned(),
+            () = deadline => format!("no answer within {} s", HEADERS_DEADLINE.as_secs()),
+        }
+    };
+    exchange(io, request(call, by), given_up).await
+}
+
+/// One request and its response. Gives up when `given_up` says why before the response begins.
+pub(super) async fn exchange(
+    io: Box<dyn Io>,
+    request: Request<Body>,
+    given_up: impl Future<Output = String>,
+) -> Forwarded {
     let (mut sender, connection) = match http1::handshake(TokioIo::new(io)).await {
         Ok(pair) => pair,
         Err(error) => return Forwarded::Lost(error.to_string()),
@@ -56,12 +71,10 @@ pub(super) async fn forward(
             tracing::debug!(%error, "a forwarding connection ended");
         }
     }));
-    let response = sender.send_request(request(call, by));
+    let response = sender.send_request(request);
     let answer = {
         let mut response = pin!(response);
-        let mut deposed = pin!(deposed);
-        let deadline = tokio::time::sleep(HEADERS_DEADLINE);
-        let mut deadline = pin!(deadline);
+        let mut given_up = pin!(given_up);
         loop {
             let driven = async {
                 match driver.as_mut() {
@@ -73,10 +86,7 @@ pub(super) async fn forward(
                 biased;
                 answer = &mut response => break answer.map_err(|error| error.to_string()),
                 () = driven => driver = None,
-                () = &mut deposed => break Err("another node leads".to_owned()),
-                () = &mut deadline => {
-                    break Err(format!("no answer within {} s", HEADERS_DEADLINE.as_secs()));
-                }
+                why = &mut given_up => break Err(why),
             }
         }
     };
@@ -107,29 +117,35 @@ pub(super) async fn forward(
     }
 }
 
-fn request(call: &Call, by: Option<NodeId>) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(call.body.clone()));
+fn request(call: &Call, by: Option<NodeId>) -> Request<Body> {
+    let mut request = Request::new(Body::from(call.body.clone()));
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = Uri::from(call.target.clone());
-    for (name, value) in &call.headers {
+    *request.headers_mut() = for_node(&call.headers, by);
+    request
+}
+
+/// The headers of a client's request as another node is to see them.
+pub(super) fn for_node(given: &HeaderMap, by: Option<NodeId>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
         if !is_hop_by_hop(name) && name != header::HOST && name != header::CONTENT_LENGTH {
-            request.headers_mut().append(name, value.clone());
+            headers.append(name, value.clone());
         }
     }
-    let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_static("skein"));
     let by = by.map(|node| node.to_string()).unwrap_or_default();
     if let Ok(by) = HeaderValue::from_str(&by) {
         headers.insert(FORWARDED_BY, by);
     }
-    request
+    headers
 }
 
 /// A response body that drives its own connection.
 struct DrivenBody {
     body: Incoming,
     driver: Option<Driver>,
-    _sender: SendRequest<Full<Bytes>>,
+    _sender: SendRequest<Body>,
 }
 
 impl HttpBody for DrivenBody {

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Limited};
 use super::backend::{Leader, Local, LocalState, Refusal};
 use super::call::Call;
 use super::dto::cluster::SwarmDto;
-use super::dto::info::{Commit, InfoDto, RemoteManager, Summary, SwarmInfo};
+use super::dto::info::{Commit, InfoDto, Plugins, RemoteManager, Summary, SwarmInfo};
 use super::error::{Handled, json};
 use super::headers::ENGINE_VERSION;
 use super::router::Api;
@@ -23,14 +23,20 @@ use crate::model::NodeId;
 /// How long the leader may take before the answer is given without the cluster.
 const SUMMARY_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long containerd may take to list the images.
+const IMAGES_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Longest summary: one cluster object, with labels.
 const SUMMARY_LIMIT: usize = 4 << 20;
 
 /// `GET /info`.
 pub(super) async fn show(State(api): State<Api>) -> Response {
     let local = api.backend.local();
-    let swarm = swarm_info(&api, &local).await;
-    json(&info(&api, local, swarm))
+    let (swarm, images) = tokio::join!(swarm_info(&api, &local), images(&api));
+    json(&InfoDto {
+        images,
+        ..info(&api, local, swarm)
+    })
 }
 
 /// `GET /skein/summary`, asked by other nodes for their own `/info`.
@@ -46,6 +52,15 @@ pub(super) fn summary<'a>(leader: &'a dyn Leader, _call: &'a Call) -> BoxFuture<
             cluster: SwarmDto::info(cluster),
         }))
     })
+}
+
+/// How many images are here; none while that cannot be told.
+async fn images(api: &Api) -> usize {
+    let Ok(images) = api.backend.images() else {
+        return 0;
+    };
+    let listed = tokio::time::timeout(IMAGES_DEADLINE, images.list()).await;
+    listed.map_or(0, |listed| listed.map_or(0, |images| images.len()))
 }
 
 async fn swarm_info(api: &Api, local: &Local) -> SwarmInfo {
@@ -139,6 +154,12 @@ fn info(api: &Api, local: Local, swarm: SwarmInfo) -> InfoDto {
         cpu_set: machine.controls("cpuset"),
         pids_limit: machine.controls("pids"),
         ipv4_forwarding: machine.ipv4_forwarding,
+        driver: "overlayfs".into(),
+        driver_status: vec![["driver-type".into(), "io.containerd.snapshotter.v1".into()]],
+        plugins: Plugins {
+            volume: vec!["local".into()],
+            ..Plugins::default()
+        },
         debug: local.debug,
         open_files: open_files(),
         system_time: api.backend.now().to_string(),
@@ -152,6 +173,8 @@ fn info(api: &Api, local: Local, swarm: SwarmInfo) -> InfoDto {
         index_server_address: "https://index.docker.io/v1/".into(),
         cpus: described.resources.nano_cpus / 1_000_000_000,
         mem_total: described.resources.memory_bytes,
+        generic_resources: Some(described.generic_resources.clone())
+            .filter(|resources| !resources.is_empty()),
         docker_root_dir: local.data_root.display().to_string(),
         name: described.hostname.clone(),
         labels: labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),

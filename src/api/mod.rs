@@ -12,25 +12,34 @@
 //! | `lead`, `forward` | where a request runs |
 //! | `filters`, `lookup`, `dto` | values in and out |
 //! | `ping`, `version`, `info`, `swarm`, `nodes`, `services`, `tasks`, `events`, `skein` | the resources |
+//! | `images`, `volumes`, `df` | what lies on the disks of the node that is asked |
 //! | `absent` | resources of which there are none yet |
 //! | `server`, `socket` | connections and their limits |
 
 mod absent;
 pub mod backend;
 mod call;
+mod containers;
+mod df;
+mod distribution;
 mod dto;
 mod error;
 mod events;
 mod filters;
 mod forward;
+mod gather;
 mod go_json;
 mod headers;
+mod hijack;
+mod images;
 mod info;
 mod lead;
 mod lookup;
 mod machine;
 mod nodes;
+mod output;
 mod ping;
+mod place;
 mod query;
 mod router;
 pub mod server;
@@ -40,6 +49,7 @@ pub mod socket;
 mod swarm;
 mod tasks;
 mod version;
+mod volumes;
 pub mod words;
 
 use std::sync::Arc;

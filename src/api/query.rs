@@ -5,7 +5,7 @@ use axum::http::Uri;
 
 use super::backend::Refusal;
 
-/// Query parameters; of several with one name the first counts.
+/// Query parameters; of several with one name the first counts, where not all of them are wanted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Params(Vec<(String, String)>);
 
@@ -30,6 +30,12 @@ impl Params {
             .iter()
             .find(|(key, _)| key == name)
             .map_or("", |(_, value)| value)
+    }
+
+    /// Every value of `name`.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let values = self.0.iter().filter(move |(key, _)| key == name);
+        values.map(|(_, value)| value.as_str())
     }
 
     /// Docker's generous reading: anything but empty, `0`, `no`, `false` and `none` is true.

@@ -12,7 +12,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures_util::future::BoxFuture;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -20,27 +20,17 @@ use hyper_util::service::TowerToHyperService;
 use super::backend::{Backend, Refusal, RefusalClass};
 use super::call::{ApiVersion, Call, Target};
 use super::error::Handled;
+use super::gather::{self, Of, gathers};
 use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
-use super::{absent, events, info, nodes, ping, services, skein, swarm, tasks, version};
+use super::{
+    absent, containers, df, distribution, events, images, info, nodes, ping, place, services,
+    skein, swarm, tasks, version, volumes,
+};
 
 /// First segments of the paths of Docker's API that are not built.
-const NOT_BUILT: [&str; 13] = [
-    "auth",
-    "build",
-    "commit",
-    "containers",
-    "distribution",
-    "exec",
-    "grpc",
-    "images",
-    "plugins",
-    "session",
-    "stacks",
-    "system",
-    "volumes",
-];
+const NOT_BUILT: [&str; 6] = ["build", "commit", "grpc", "plugins", "session", "stacks"];
 
 /// What every handler has at hand.
 #[derive(Clone)]
@@ -89,7 +79,9 @@ fn shared_routes() -> Router<Api> {
             get(leader_does(nodes::inspect)).delete(leader_does(nodes::remove)),
         )
         .route("/nodes/{id}/update", post(leader_does(nodes::update)))
+        .route("/skein/rebalance", post(leader_does(skein::rebalance)))
         .merge(service_routes())
+        .merge(containers::routes())
         .merge(absent_routes())
 }
 
@@ -102,10 +94,8 @@ fn service_routes() -> Router<Api> {
             get(leader_does(services::inspect)).delete(leader_does(services::remove)),
         )
         .route("/services/{id}/update", post(leader_does(services::update)))
-        .route("/services/{id}/logs", get(leader_does(services::logs)))
         .route("/tasks", get(leader_does(tasks::list)))
         .route("/tasks/{id}", get(leader_does(tasks::inspect)))
-        .route("/tasks/{id}/logs", get(leader_does(tasks::logs)))
 }
 
 fn absent_routes() -> Router<Api> {
@@ -138,12 +128,34 @@ fn local_routes() -> Router<Api> {
         .route("/version", get(version::show))
         .route("/info", get(info::show))
         .route("/events", get(events::stream))
+        .route("/distribution/{*image}", get(distribution::inspect))
         .route("/swarm/init", post(swarm::init))
         .route("/swarm/join", post(swarm::join))
         .route("/swarm/leave", post(swarm::leave))
         .route("/swarm/unlock", post(swarm::unlock))
+        .route("/services/{id}/logs", get(gathers(Of::Service)))
+        .route("/tasks/{id}/logs", get(gathers(Of::Task)))
         .route("/skein/status", get(skein::status))
         .route("/skein/recover", post(skein::recover))
+        .merge(disk_routes())
+}
+
+/// What lies on the disks of the node that is asked.
+fn disk_routes() -> Router<Api> {
+    Router::new()
+        .route("/images/{*rest}", any(images::serve))
+        .route("/auth", post(images::login))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route(
+            "/volumes/{name}",
+            get(volumes::inspect)
+                .put(volumes::update)
+                .delete(volumes::remove),
+        )
+        .route("/system/df", get(df::show))
+        .route("/plugins", get(absent::plugins))
 }
 
 /// What only other nodes ask.
@@ -151,6 +163,16 @@ fn forwarded_routes() -> Router<Api> {
     Router::new()
         .route("/skein/summary", get(leader_does(info::summary)))
         .route("/skein/events", get(leader_does(events::raw)))
+        .route("/skein/where/{id}", get(leader_does(place::whereabouts)))
+        .route(
+            "/skein/speakers/service/{id}",
+            get(leader_does(gather::of_service)),
+        )
+        .route(
+            "/skein/speakers/task/{id}",
+            get(leader_does(gather::of_task)),
+        )
+        .route("/skein/logs/{id}", get(gather::one))
 }
 
 fn leader_does(
@@ -166,10 +188,10 @@ fn leader_does(
 }
 
 /// What stands for an object in the path, if the path has a place for one.
-type NamedObject = Result<Path<String>, PathRejection>;
+pub(super) type NamedObject = Result<Path<String>, PathRejection>;
 
 /// Decoded; empty when the path names no object.
-fn object_id(named: NamedObject) -> Result<String, Refusal> {
+pub(super) fn object_id(named: NamedObject) -> Result<String, Refusal> {
     match named {
         Ok(Path(id)) => Ok(id),
         Err(PathRejection::FailedToDeserializePathParams(error))
@@ -262,7 +284,7 @@ fn check_version(text: &str) -> Result<ApiVersion, Refusal> {
     Ok(version)
 }
 
-fn not_found() -> Refusal {
+pub(super) fn not_found() -> Refusal {
     Refusal::not_found("page not found")
 }
 

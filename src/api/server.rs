@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -100,12 +101,19 @@ async fn serve_at_most(
 }
 
 /// Serves the HTTP requests of one stream from another node until it ends.
-pub async fn serve_stream(io: impl Io, router: Router) {
-    serve_connection(io, router, CancellationToken::new()).await;
+pub async fn serve_stream(io: impl Io + 'static, router: Router, tasks: TaskTracker) {
+    serve_connection(io, router, tasks, CancellationToken::new()).await;
 }
 
-/// Serves the HTTP requests of one connection until it ends, or until [`DRAIN`] after `stop`.
-pub async fn serve_connection(io: impl Io, router: Router, stop: CancellationToken) {
+/// Serves the HTTP requests of one connection until it ends, or until [`DRAIN`] after `stop`. What goes on without the
+/// connection lives on `tasks`.
+pub async fn serve_connection(
+    io: impl Io + 'static,
+    router: Router,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let router = router.layer(Extension(Workers(tasks)));
     converse(io, router, stop, false).await;
 }
 
@@ -141,17 +149,26 @@ async fn hung_up(socket: UnixStream) {
     }
 }
 
-async fn converse(io: impl Io, router: Router, stop: CancellationToken, half_close: bool) {
-    let router = router.layer(Extension(Stop(stop.clone())));
+async fn converse(
+    io: impl Io + 'static,
+    router: Router,
+    stop: CancellationToken,
+    half_close: bool,
+) {
+    let patience = Patience::default();
+    let router = router
+        .layer(Extension(Stop(stop.clone())))
+        .layer(Extension(patience.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
         .max_buf_size(HEADER_BYTES)
         .half_close(half_close)
         .serve_connection(
-            TokioIo::new(Guarded::new(io)),
+            TokioIo::new(Guarded::new(io, patience)),
             TowerToHyperService::new(router),
-        );
+        )
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -191,15 +208,35 @@ async fn refuse(mut stream: UnixStream) {
     let _ = tokio::time::timeout(REFUSAL_DEADLINE, talk).await;
 }
 
+/// Whether a client may stand still for as long as it likes: granted to whoever sits at a terminal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience(Arc<AtomicBool>);
+
+impl Patience {
+    /// From now on, for this connection.
+    pub(super) fn grant(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_granted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A stream whose reader on the other side must not stand still for longer than [`WRITE_DEADLINE`].
 struct Guarded<T> {
     inner: T,
     stuck: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl<T: Unpin> Guarded<T> {
-    const fn new(inner: T) -> Self {
-        Self { inner, stuck: None }
+    const fn new(inner: T, patience: Patience) -> Self {
+        Self {
+            inner,
+            stuck: None,
+            patience,
+        }
     }
 
     /// Passes `progress` on; when there was none for too long, an error.
@@ -208,7 +245,7 @@ impl<T: Unpin> Guarded<T> {
         progress: Poll<io::Result<R>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<R>> {
-        if progress.is_ready() {
+        if progress.is_ready() || self.patience.is_granted() {
             self.stuck = None;
             return progress;
         }

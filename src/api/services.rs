@@ -19,7 +19,7 @@ pub(super) mod surroundings;
 use futures_util::future::BoxFuture;
 
 use self::problem::SpecProblem;
-use super::backend::{ClusterView, Leader, Refusal, RefusalClass};
+use super::backend::{ClusterView, Leader};
 use super::call::Call;
 use super::dto::service::{Created, ServiceDto, Updated};
 use super::error::{Handled, created, done, json};
@@ -100,23 +100,6 @@ pub(super) fn remove<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a
         leader.remove_service(service.id).await?;
         Ok(done())
     })
-}
-
-/// `GET /services/{id}/logs`.
-pub(super) fn logs<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a, Handled> {
-    Box::pin(async move {
-        let view = leader.view().await?;
-        find(&view, &call.id)?;
-        Err(no_logs())
-    })
-}
-
-/// To everybody who asks for the output of tasks.
-pub(super) fn no_logs() -> Refusal {
-    Refusal::new(
-        RefusalClass::NotImplemented,
-        "skein does not collect the logs of services and tasks in this version: read them on the task's node",
-    )
 }
 
 /// The services that there are: one that is removed is gone for its users, though its tasks still end.

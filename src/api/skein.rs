@@ -1,10 +1,11 @@
-//! What Docker's API has no place for: `GET /skein/status` and `POST /skein/recover`.
+//! What Docker's API has no place for: `GET /skein/status`, `POST /skein/recover` and `POST /skein/rebalance`.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::backend::{LocalState, Refusal};
+use super::backend::{Leader, LocalState, PlannedMove, Refusal};
 use super::call::Call;
 use super::dto::status::StatusDto;
 use super::error::{Handled, json};
@@ -15,6 +16,56 @@ use super::words;
 #[serde(rename_all = "PascalCase")]
 struct Recovered {
     message: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Rebalanced {
+    moves: Vec<MoveDto>,
+    /// There are more.
+    more: bool,
+    /// Nothing was begun.
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MoveDto {
+    #[serde(rename = "ServiceID")]
+    service_id: String,
+    service: String,
+    slot: String,
+    #[serde(rename = "TaskID")]
+    task_id: String,
+    from: PlaceDto,
+    to: PlaceDto,
+    reason: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PlaceDto {
+    #[serde(rename = "NodeID")]
+    node_id: String,
+    hostname: String,
+}
+
+impl From<PlannedMove> for MoveDto {
+    fn from(planned: PlannedMove) -> Self {
+        let place = |(node, hostname): (crate::model::NodeId, String)| PlaceDto {
+            node_id: node.to_string(),
+            hostname,
+        };
+        Self {
+            service_id: planned.service.to_string(),
+            service: planned.name,
+            slot: planned.slot,
+            task_id: planned.task.to_string(),
+            from: place(planned.from),
+            to: place(planned.to),
+            reason: planned.why,
+        }
+    }
 }
 
 /// `GET /skein/status`: answered from what this node knows, with or without a leader.
@@ -35,4 +86,17 @@ pub(super) async fn recover(State(api): State<Api>, request: Request) -> Handled
         .to_the_end(async move { api.backend.recover().await })
         .await?;
     Ok(json(&Recovered { message }))
+}
+
+/// `POST /skein/rebalance`: each service is spread evenly, once. With `dryRun` only what would be moved is told.
+pub(super) fn rebalance<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a, Handled> {
+    Box::pin(async move {
+        let dry_run = call.params.strict_flag("dryRun")?;
+        let even = leader.rebalance(dry_run).await?;
+        Ok(json(&Rebalanced {
+            moves: even.moves.into_iter().map(MoveDto::from).collect(),
+            more: even.more,
+            dry_run,
+        }))
+    })
 }

@@ -14,7 +14,7 @@ use super::{nodes, services};
 use crate::model::constraints::matches_node;
 use crate::model::dirty::is_dirty;
 use crate::model::task::container_name;
-use crate::model::{NodeId, ServiceId, Task, TaskId, TaskState, Template};
+use crate::model::{ContainerId, NodeId, ServiceId, Task, TaskId, TaskState, Template};
 
 /// What `GET /tasks` filters by. Docker's clients ask with `_up-to-date` for what an update has reached.
 const FILTERS: &[&str] = &[
@@ -53,15 +53,6 @@ pub(super) fn inspect<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'
     })
 }
 
-/// `GET /tasks/{id}/logs`.
-pub(super) fn logs<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a, Handled> {
-    Box::pin(async move {
-        let view = leader.view().await?;
-        find(&view, &call.id)?;
-        Err(services::no_logs())
-    })
-}
-
 fn dto<'a>(view: &'a ClusterView, task: &'a Task) -> TaskDto<'a> {
     TaskDto::of(task, template(view, task), view.status_of(task))
 }
@@ -79,7 +70,7 @@ fn name(view: &ClusterView, task: &Task) -> String {
 }
 
 /// The task that a user means by an ID, a name or the beginning of an ID.
-fn find<'a>(view: &'a ClusterView, input: &str) -> Result<&'a Task, LookupError> {
+pub(super) fn find<'a>(view: &'a ClusterView, input: &str) -> Result<&'a Task, LookupError> {
     let tasks = &view.state.work.tasks;
     if let Some(task) = input.parse().ok().and_then(|id: TaskId| tasks.get(&id)) {
         return Ok(task);
@@ -96,6 +87,28 @@ fn find<'a>(view: &'a ClusterView, input: &str) -> Result<&'a Task, LookupError>
         |(_, name)| [name.as_str()],
     );
     found.map(|(task, _)| *task)
+}
+
+/// Where the container is that a user means by its ID, the beginning of one, or its name, which is its task's.
+pub(super) fn of_container(
+    view: &ClusterView,
+    input: &str,
+) -> Result<(NodeId, ContainerId), LookupError> {
+    let tasks = view.state.work.tasks.values();
+    let known: Vec<(NodeId, ContainerId, String)> = tasks
+        .filter_map(|task| {
+            let container = view.status_of(task).container?;
+            Some((task.node?, container, name(view, task)))
+        })
+        .collect();
+    let found = lookup::find(
+        "container",
+        input,
+        known.iter(),
+        |(_, container, _)| container.to_string(),
+        |(_, _, name)| [name.as_str()],
+    );
+    found.map(|(node, container, _)| (*node, *container))
 }
 
 fn check_states(filters: &Filters) -> Result<(), Refusal> {

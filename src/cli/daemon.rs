@@ -41,6 +41,9 @@ pub(super) struct DaemonArgs {
     /// A label of this machine for placement; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Something of this machine that tasks may reserve: a number of a kind, or one by its name; may be given several times
+    #[arg(long, value_name = "KIND=VALUE")]
+    node_generic_resource: Vec<String>,
     /// Use the containerd with this socket, rather than the system's or one of our own
     #[arg(long, value_name = "SOCKET")]
     containerd: Option<PathBuf>,
@@ -79,14 +82,16 @@ pub(super) fn run(args: DaemonArgs) -> anyhow::Result<()> {
         "the daemon needs root: run it with sudo"
     );
     raise_open_files();
-    if let Err(error) = footprint::map_what_is_used() {
-        tracing::warn!(%error, "more of the program will be in memory than is used");
-    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be made")?
-        .block_on(crate::node::run(config))
+        .block_on(async {
+            tokio::select! {
+                ended = crate::node::run(config) => ended,
+                never = footprint::keep_small() => match never {},
+            }
+        })
 }
 
 /// Has as many files open as are needed: each container that runs holds one or two.
@@ -144,6 +149,7 @@ impl DaemonArgs {
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr,
             labels: self.label,
+            generic_resources: self.node_generic_resource,
             containerd: self.containerd,
             insecure_registries: self.insecure_registry,
         }

@@ -1,6 +1,7 @@
-//! `skein node`: list, inspect, update, promote, demote and remove members.
+//! `skein node`: list, inspect, update, promote, demote and remove members, and spread tasks over them.
 
 mod list;
+mod rebalance;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::swarm::{node, own_id, text};
 use super::template::Template;
 use super::values;
 use list::{LsArgs, list};
+use rebalance::{RebalanceArgs, rebalance};
 
 /// How often an update is made again because somebody else's came first.
 const UPDATE_TRIES: usize = 5;
@@ -45,6 +47,7 @@ pub(super) enum NodeCommand {
     /// Remove members that are down; their machines are shut out for good
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
+    Rebalance(RebalanceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +109,7 @@ pub(super) async fn run(client: &Client, command: NodeCommand) -> anyhow::Result
         NodeCommand::Promote(args) => set_role(client, args, "manager").await,
         NodeCommand::Demote(args) => set_role(client, args, "worker").await,
         NodeCommand::Rm(args) => remove(client, args).await,
+        NodeCommand::Rebalance(args) => rebalance(client, args).await,
     }
 }
 

@@ -103,6 +103,10 @@ impl Dirt {
         self.follow_nodes(&old);
         self.follow_tasks(&old, &mut touched);
         self.follow_words(&old, &mut touched);
+        if self.view.now < old.now {
+            // The clock was set back: alarms that were set by it would ring too late by as much.
+            self.agenda.services.extend(self.alarms.keys());
+        }
         self.ring();
         touched
     }

@@ -120,6 +120,7 @@ fn assigned(state: &State, observed: &Observed, task: &Task) -> Option<(usize, A
         desired: task.desired,
         observed: task.status.state.max(seen.unwrap_or_default()),
         spec: template.task.clone(),
+        generic_resources: task.generic_resources.clone(),
         log_driver: template.log_driver.clone(),
         registry_auth: template.registry_auth.clone(),
     };

@@ -26,7 +26,6 @@ use crate::cluster::store::{
 };
 use crate::identity::ca::{Authority, CaError};
 use crate::model::cluster::Secret;
-use crate::model::facts::NodeFacts;
 use crate::model::node::Platform;
 use crate::model::service_spec::{Replicated, ServiceMode};
 use crate::model::{
@@ -364,7 +363,7 @@ fn member(number: u64) -> Node {
 
 fn seen(liveness: Liveness) -> PeerView {
     PeerView {
-        facts: NodeFacts::default(),
+        facts: Arc::default(),
         generation: 1,
         liveness,
         since: Instant::now(),

@@ -7,7 +7,7 @@ use crate::model::{Change, Expect, Node, NodeId, NodeSpec, NodeState, Role, Stan
 
 /// The change that gives a node this spec and role.
 ///
-/// A role other than the present one pins the node: the cluster no longer chooses for it. A demoted node loses its
+/// A role other than the one that it is shown with pins the node: the cluster no longer chooses for it. A demoted node loses its
 /// standing once it has lost its vote; a promoted one gains it at once.
 pub fn update(
     state: &State,
@@ -25,22 +25,17 @@ pub fn update(
         spec,
         ..Node::clone(current)
     };
-    let votes = if quorum.voters.contains(&id) {
-        Role::Manager
-    } else {
-        Role::Worker
-    };
-    if current.pinned.is_none() && current.role != votes && role != votes {
-        // The cluster moves its vote at this moment: what the client read as its role may be no wish.
-        return Err(AdminError::OutOfSequence);
-    }
-    match (current.pinned.unwrap_or(votes), role) {
+    // What the client has read at this version, whether the cluster moves the vote at this moment or not: only what differs
+    // from it is a wish.
+    match (current.shown_role(), role) {
         (Role::Worker, Role::Manager) => {
             next.pinned = Some(Role::Manager);
             next.standing = Standing::Eligible;
         }
         (Role::Manager, Role::Worker) => {
-            quorum::may_demote(quorum, id).map_err(refusal)?;
+            if quorum.voters.contains(&id) {
+                quorum::may_demote(quorum, id).map_err(refusal)?;
+            }
             // Its standing follows when its vote is gone: it must not lose its replica before.
             next.pinned = Some(Role::Worker);
         }
@@ -134,14 +129,26 @@ mod tests {
     }
 
     #[test]
-    fn while_the_cluster_moves_a_vote_nobody_can_tell_what_is_a_wish() {
+    fn while_the_cluster_moves_a_vote_the_role_that_is_shown_says_what_is_a_wish() {
         for (read, now) in [(Role::Worker, Role::Manager), (Role::Manager, Role::Worker)] {
             let votes = now == Role::Manager;
-            let wish_or_not = updated(node(read, Standing::Eligible), votes, read);
-            assert_eq!(wish_or_not, Err(AdminError::OutOfSequence));
-            let moved = updated(node(read, Standing::Eligible), votes, now).unwrap();
-            assert_eq!(moved.pinned, None);
+            let same = updated(node(read, Standing::Eligible), votes, read).unwrap();
+            assert_eq!(same.pinned, None, "a label was changed");
+            let wish = updated(node(read, Standing::Eligible), votes, now).unwrap();
+            assert_eq!(wish.pinned, Some(now), "promoted or demoted");
         }
+    }
+
+    #[test]
+    fn a_wish_stands_until_there_is_another() {
+        let pinned = |role| Node {
+            pinned: Some(role),
+            ..node(Role::Manager, Standing::Eligible)
+        };
+        let kept = updated(pinned(Role::Worker), true, Role::Worker).unwrap();
+        assert_eq!(kept.pinned, Some(Role::Worker));
+        let again = updated(pinned(Role::Worker), true, Role::Manager).unwrap();
+        assert_eq!(again.pinned, Some(Role::Manager));
     }
 
     #[test]

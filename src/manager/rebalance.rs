@@ -6,7 +6,10 @@
 //! Each move makes the service more even, in the things that it is spread over first, so that they come to an end.
 //! The leader's loop calls [`rebalance`] after the updater; what is under way is seen in the tasks alone.
 
+mod asked;
 mod spread;
+
+pub use asked::{Even, Planned, ask, look};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +49,17 @@ pub struct Move {
     pub to: NodeId,
 }
 
+/// What a move makes better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uneven {
+    /// Between which branches of what the service is spread over; `None` between nodes.
+    pub level: Option<usize>,
+    /// Tasks where the moved one is.
+    pub here: usize,
+    /// Tasks where it goes.
+    pub there: usize,
+}
+
 /// Goes on with the move that is under way, or begins with the next one if that was asked for.
 pub fn rebalance(draft: &mut Draft<'_>, service: ServiceId, fits: Fits<'_>, takes: Takes<'_>) {
     let Some(service) = draft.service(service) else {
@@ -69,7 +83,7 @@ pub fn rebalance(draft: &mut Draft<'_>, service: ServiceId, fits: Fits<'_>, take
     let spread = Spread::of(draft, &service, &slots, fits);
     let next = spread.next(|version, node| takes(service.id, version, node));
     match next {
-        Some(next) => {
+        Some((next, _)) => {
             let task = new_task(draft, &service, next.slot, None);
             draft.edit_task(task, |task| task.node = Some(next.to));
         }
@@ -82,8 +96,15 @@ pub fn rebalance(draft: &mut Draft<'_>, service: ServiceId, fits: Fits<'_>, take
     }
 }
 
-/// All moves that make a service even, in order, as things are: what a user is shown who asks what would be done.
-pub fn plan(draft: &Draft<'_>, service: ServiceId, fits: Fits<'_>, takes: Takes<'_>) -> Vec<Move> {
+/// The moves that make a service even, in order, as things are, the first `most` of them: what a user is shown who asks
+/// what would be done.
+pub fn plan(
+    draft: &Draft<'_>,
+    service: ServiceId,
+    fits: Fits<'_>,
+    takes: Takes<'_>,
+    most: usize,
+) -> Vec<Planned> {
     let Some(service) = draft.service(service) else {
         return Vec::new();
     };
@@ -93,9 +114,11 @@ pub fn plan(draft: &Draft<'_>, service: ServiceId, fits: Fits<'_>, takes: Takes<
     let slots = slots::by_slot(draft, service.id);
     let mut spread = Spread::of(draft, &service, &slots, fits);
     let mut moves = Vec::new();
-    while let Some(next) = spread.next(|version, node| takes(service.id, version, node)) {
-        spread.take(&next);
-        moves.push(next);
+    while moves.len() < most
+        && let Some((step, uneven)) = spread.next(|version, node| takes(service.id, version, node))
+    {
+        spread.take(&step);
+        moves.push(Planned::new(draft, &service, &spread, step, uneven));
     }
     moves
 }

@@ -108,19 +108,21 @@ fn changed(current: &Service, wanted: ServiceUpdate) -> Result<Service, AdminErr
     })
 }
 
-/// Back to what it was; what it is becomes what a second rollback goes back to.
+/// Back to what it was; what it is becomes what a second rollback goes back to. A job has no update that could go back
+/// step by step: it runs once more.
 fn rolled_back(current: &Service, now: Timestamp) -> Result<Service, AdminError> {
     let previous = previous(current)?;
+    let goes_back = UpdateStatus {
+        state: UpdateState::RollbackStarted,
+        started_at: now,
+        message: "manually requested rollback".into(),
+        ..UpdateStatus::default()
+    };
     Ok(Service {
         spec: previous.spec.clone(),
         registry_auth: previous.registry_auth.clone(),
         previous: Some(before(current)),
-        update: Some(UpdateStatus {
-            state: UpdateState::RollbackStarted,
-            started_at: now,
-            message: "manually requested rollback".into(),
-            ..UpdateStatus::default()
-        }),
+        update: current.job.is_none().then_some(goes_back),
         ..current.clone()
     })
 }

@@ -17,10 +17,12 @@ use tracing::{info, warn};
 
 use super::admission::{self, Admitted};
 use super::dispatch::Sessions;
+use super::draft::View;
 use super::picture::Picture;
+use super::rebalance::{self, Even};
 use super::settings::SettingsChange;
 use super::status::News;
-use super::{AdminError, nodes, services, settings, voters};
+use super::{AdminError, dirt, nodes, services, settings, voters};
 use crate::cluster::membership::Peers;
 use crate::cluster::quorum::{self, QuorumView};
 use crate::cluster::store::{ProposeError, ReadError, State, Store};
@@ -368,6 +370,51 @@ impl Term {
             }
         }
         Err(AdminError::OutOfSequence)
+    }
+
+    /// Has every service made even once that is not, or with `dry_run` only says what would be moved. The leader's loop
+    /// moves, and what there is to move it sees anew at each step.
+    pub async fn rebalance(&self, dry_run: bool) -> Result<Even, AdminError> {
+        let even = rebalance::look(&self.look(self.read().await?));
+        if dry_run {
+            return Ok(even);
+        }
+        for service in &even.services {
+            self.ask_for_even(*service).await?;
+        }
+        info!(services = even.services.len(), "services are made even");
+        Ok(even)
+    }
+
+    async fn ask_for_even(&self, service: ServiceId) -> Result<(), AdminError> {
+        for _ in 0..PLAN_ATTEMPTS {
+            let Some(change) = rebalance::ask(&*self.read().await?, service) else {
+                return Ok(());
+            };
+            match self.commit(vec![change]).await {
+                Err(AdminError::OutOfSequence) => {}
+                done => return done.map(drop),
+            }
+        }
+        Err(AdminError::OutOfSequence)
+    }
+
+    /// Everything that the leader's loop would look at, with this state.
+    fn look(&self, state: Arc<State>) -> View {
+        let picture = self.picture.borrow().clone();
+        let statuses = self.statuses.borrow().clone();
+        View {
+            state,
+            nodes: dirt::as_heard(&statuses, &picture.heard),
+            observed: picture.observed,
+            now: (self.context.clock)(),
+        }
+    }
+
+    /// The nodes that have told of all their tasks in this term.
+    #[cfg(test)]
+    pub(crate) fn heard(&self) -> BTreeSet<NodeId> {
+        self.picture.borrow().heard.iter().copied().collect()
     }
 
     /// What nodes have said of their tasks in this term: merged with what is durable, how each of them is.

@@ -332,6 +332,21 @@ pub struct Exit {
     pub oom: bool,
 }
 
+/// What a path in a container is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathStat {
+    /// Its last part.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Kind and permissions, as the kernel has them.
+    pub mode: u32,
+    /// When it was changed.
+    pub modified: super::Timestamp,
+    /// Where it leads, when it is a symbolic link.
+    pub link_target: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,15 +7,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::clock;
+use super::containers::LocalContainers;
 use super::daemon::{ChangeError, Daemon, JoinOrder, Situation};
+use super::distribution;
+use super::execs::Execs;
 use super::found;
 use super::member::Member;
+use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, ClusterUpdate, ClusterView, Event, InitRequest, JoinRequest, Leader,
-    Local, LocalState, PeerStatus, Reachability, Refusal, RefusalClass, Route,
+    Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, ImageStore,
+    InitRequest, Io, JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability,
+    Rebalance, Refusal, RefusalClass, Route, VolumeStore,
 };
 use crate::config;
 use crate::manager::AdminError;
@@ -33,21 +40,35 @@ const LEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// A leader that is asked something answers a probe within this, or is taken for dead.
 const LEADER_PROBE: Duration = Duration::from_millis(300);
 
+/// Another node takes a request within this, or is away.
+const NODE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// The pause between two looks for a leader.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// The daemon, as the API sees it.
 #[derive(Clone, Debug)]
-pub struct DaemonBackend(pub Arc<Daemon>);
+pub struct DaemonBackend {
+    daemon: Arc<Daemon>,
+    execs: Arc<Execs>,
+}
+
+impl DaemonBackend {
+    /// Of this daemon. What runs for it runs on `tracker` until `stop`.
+    pub fn new(daemon: Arc<Daemon>, tracker: TaskTracker, stop: CancellationToken) -> Self {
+        let execs = Arc::new(Execs::new(tracker, stop));
+        Self { daemon, execs }
+    }
+}
 
 #[async_trait]
 impl Backend for DaemonBackend {
     fn local(&self) -> Local {
-        let situation = self.0.situation().borrow().clone();
+        let situation = self.daemon.situation().borrow().clone();
         let base = Local {
-            description: self.0.engine.describe(&self.0.config.labels),
-            warnings: self.0.engine.warnings(),
-            data_root: self.0.data_root(),
+            description: self.daemon.engine.describe(&self.daemon.config.labels),
+            warnings: self.daemon.engine.warnings(),
+            data_root: self.daemon.data_root(),
             ..Local::default()
         };
         match situation {
@@ -73,7 +94,7 @@ impl Backend for DaemonBackend {
     }
 
     fn status(&self) -> ClusterStatus {
-        self.0
+        self.daemon
             .member()
             .map_or_else(ClusterStatus::default, |member| status(&member))
     }
@@ -83,17 +104,17 @@ impl Backend for DaemonBackend {
     }
 
     async fn init(&self, request: InitRequest) -> Result<NodeId, Refusal> {
-        if request.force_new_cluster && self.0.member().is_some() {
-            self.0.recover(false).await.map_err(refuse)?;
+        if request.force_new_cluster && self.daemon.member().is_some() {
+            self.daemon.recover(false).await.map_err(refuse)?;
             return self
-                .0
+                .daemon
                 .member()
                 .map(|member| member.node)
                 .ok_or_else(Refusal::no_leader);
         }
         let order = found::Order {
-            listen: listen(request.listen, self.0.config.listen_addr)?,
-            advertise: resolve(request.advertise, self.0.config.listen_addr)?,
+            listen: listen(request.listen, self.daemon.config.listen_addr)?,
+            advertise: resolve(request.advertise, self.daemon.config.listen_addr)?,
             spec: request.spec,
             availability: request.availability,
             address_pools: request.default_addr_pool,
@@ -101,22 +122,22 @@ impl Backend for DaemonBackend {
             data_path_port: request.data_path_port,
             own_root: request.own_root,
         };
-        self.0.init(order).await.map_err(refuse)
+        self.daemon.init(order).await.map_err(refuse)
     }
 
     async fn join(&self, request: JoinRequest) -> Result<(), Refusal> {
         let order = JoinOrder {
             token: request.token,
             hosts: request.remote_addrs,
-            listen: listen(request.listen, self.0.config.listen_addr)?,
-            advertise: resolve(request.advertise, self.0.config.listen_addr)?,
+            listen: listen(request.listen, self.daemon.config.listen_addr)?,
+            advertise: resolve(request.advertise, self.daemon.config.listen_addr)?,
             availability: request.availability,
         };
-        self.0.join(order).await.map_err(refuse)
+        self.daemon.join(order).await.map_err(refuse)
     }
 
     async fn leave(&self, force: bool) -> Result<(), Refusal> {
-        self.0.leave(force).await.map_err(refuse)
+        self.daemon.leave(force).await.map_err(refuse)
     }
 
     async fn unlock(&self, _key: String) -> Result<(), Refusal> {
@@ -124,15 +145,45 @@ impl Backend for DaemonBackend {
     }
 
     async fn recover(&self) -> Result<String, Refusal> {
-        self.0.recover(true).await.map_err(refuse)
+        self.daemon.recover(true).await.map_err(refuse)
+    }
+
+    fn containers(&self) -> Arc<dyn Containers> {
+        Arc::new(LocalContainers {
+            engine: self.daemon.engine.clone(),
+            execs: self.execs.clone(),
+            node: self.daemon.member().map(|member| member.node),
+        })
+    }
+
+    async fn node(&self, node: NodeId) -> Result<Box<dyn Io>, Refusal> {
+        let away = || Refusal::unavailable(format!("node {node} cannot be reached"));
+        let member = self.daemon.member().ok_or_else(away)?;
+        let opened = timeout(NODE_DEADLINE, member.transport.open(node, StreamKind::Api));
+        match opened.await {
+            Ok(Ok(stream)) => Ok(Box::new(stream.into_io())),
+            Ok(Err(_)) | Err(_) => Err(away()),
+        }
+    }
+
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal> {
+        distribution::of(&self.daemon.engine, image, auth).await
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
-        self.0.leader()
+        self.daemon.leader()
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {
+        self.daemon.engine.image_store()
+    }
+
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        self.daemon.engine.volume_store()
     }
 
     async fn leader(&self) -> Result<Route, Refusal> {
-        let member = self.0.member().ok_or_else(Refusal::no_leader)?;
+        let member = self.daemon.member().ok_or_else(Refusal::no_leader)?;
         let deadline = Instant::now() + LEADER_DEADLINE;
         while Instant::now() < deadline {
             let term = member.term.borrow().clone();
@@ -265,6 +316,23 @@ impl Leader for LeaderHandle {
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal> {
         let removed = self.term.remove_service(service);
         removed.await.map_err(admin_refusal)
+    }
+
+    async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal> {
+        let even = self.term.rebalance(dry_run).await.map_err(admin_refusal)?;
+        let moves = even.moves.into_iter().map(|planned| PlannedMove {
+            service: planned.step.service,
+            name: planned.name,
+            slot: planned.step.slot.to_string(),
+            task: planned.step.task,
+            from: (planned.step.from, planned.from),
+            to: (planned.step.to, planned.to),
+            why: planned.why,
+        });
+        Ok(Rebalance {
+            moves: moves.collect(),
+            more: even.is_cut,
+        })
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

@@ -89,10 +89,7 @@ async fn tell_facts(member: Arc<Member>) {
 async fn watch_machine(member: Arc<Member>) {
     let mut engine = member.engine.state();
     loop {
-        tokio::select! {
-            () = sleep(LOOK_EVERY) => {}
-            changed = engine.changed() => if changed.is_err() { return },
-        }
+        engine.mark_unchanged();
         let description = member.engine.describe(&member.config.labels);
         let addresses = told_addresses(&member.config);
         member.portrait.send_if_modified(|portrait| {
@@ -101,6 +98,11 @@ async fn watch_machine(member: Arc<Member>) {
             portrait.addresses = addresses;
             changed
         });
+        // Looked at first: containerd may have answered since the membership's first description was made.
+        tokio::select! {
+            () = sleep(LOOK_EVERY) => {}
+            changed = engine.changed() => if changed.is_err() { return },
+        }
     }
 }
 

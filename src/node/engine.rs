@@ -16,14 +16,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::content::QuicPeers;
+use super::images::NodeImages;
 use super::instance::{self, InstanceError};
 use super::join::reason;
+use super::volumes::NodeVolumes;
 use super::work::{Ground, Work};
 use super::{clock, machine};
 use crate::agent::images::{self, Disk, Images, ImagesSettings, sample};
 use crate::agent::runner::Runner;
+use crate::agent::runtime::containerd::Containerd;
 use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
 use crate::agent::volumes::{self, Volumes};
+use crate::api::backend::{ImageStore, Refusal, VolumeStore};
 use crate::config::Config;
 use crate::model::{NodeDescription, NodeId};
 
@@ -162,6 +166,43 @@ impl Engine {
         }
     }
 
+    /// What runs the containers of the cluster that this node is in, once it can.
+    pub fn runtime(&self) -> Option<Containerd> {
+        self.work()?.runtime()
+    }
+
+    /// The images as the API sees them, or why there are none.
+    pub fn image_store(self: &Arc<Self>) -> Result<Arc<dyn ImageStore>, Refusal> {
+        Ok(Arc::new(NodeImages {
+            images: self.machine()?.images,
+            engine: self.clone(),
+        }))
+    }
+
+    /// The volumes as the API sees them, or why there are none.
+    pub fn volume_store(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        Ok(Arc::new(NodeVolumes(self.machine()?.volumes)))
+    }
+
+    /// The machine's rooms, or why they are shut, in words for the user.
+    fn machine(&self) -> Result<Machine, Refusal> {
+        match &*self.state.borrow() {
+            EngineState::Ready(machine) => Ok(machine.clone()),
+            EngineState::Starting => Err(Refusal::unavailable(
+                "containerd is not found yet: try again in a moment",
+            )),
+            EngineState::Failed(why) => Err(Refusal::unavailable(why.clone())),
+        }
+    }
+
+    /// The images that containers are made of; `None` when that cannot be told.
+    pub(super) async fn images_in_use(&self) -> Option<images::InUse> {
+        match self.work() {
+            None => Some(images::InUse::default()),
+            Some(work) => work.images_in_use().await,
+        }
+    }
+
     /// What the machine is, what runs its containers included.
     pub fn describe(&self, labels: &BTreeMap<String, String>) -> NodeDescription {
         let runtime = match &*self.state.borrow() {
@@ -170,6 +211,7 @@ impl Engine {
         };
         NodeDescription {
             runtime,
+            generic_resources: self.config.generic_resources.clone(),
             ..machine::describe(labels)
         }
     }
@@ -294,11 +336,7 @@ impl Engine {
     /// Removes images that nobody uses when the disk fills up.
     async fn relieve(&self, machine: &Machine) {
         let Some(disk) = machine.disk() else { return };
-        let in_use = match self.work() {
-            None => Some(images::InUse::default()),
-            Some(work) => work.images_in_use().await,
-        };
-        let Some(in_use) = in_use else {
+        let Some(in_use) = self.images_in_use().await else {
             debug!("what images are in use is not known");
             return;
         };

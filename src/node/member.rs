@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ use crate::model::{ClusterId, NodeDescription, NodeId, Proposal, Standing, Times
 
 /// Words to the leader that may wait while a session is being found.
 const FAREWELLS: usize = 4;
+
+/// A leader that gossip takes for dead has this long to answer, or the session with it is void.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// A stop waits this long for the tasks of the membership.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -237,8 +241,21 @@ impl Member {
         };
         let member = self.clone();
         let open = move |leader| inbound::open_session(member.clone(), leader);
+        let silent = self.clone().silent();
         let stop = self.stop.child_token();
-        self.run(async move { session::run(channels, open, stop).await });
+        self.run(async move { session::run(channels, open, silent, stop).await });
+    }
+
+    /// What comes true when a leader is not reached any more.
+    fn silent(self: Arc<Self>) -> impl Fn(NodeId) -> BoxFuture<'static, ()> {
+        move |leader| {
+            let (peers, transport) = (self.membership.peers(), self.transport.clone());
+            let probe = move || {
+                let transport = transport.clone();
+                async move { transport.probe(leader, SILENCE).await }
+            };
+            Box::pin(leaders::silent(leader, peers, probe))
+        }
     }
 
     /// Runs a task of this membership; it is dropped when the membership ends.

@@ -5,13 +5,17 @@
 
 pub mod backend;
 pub mod clock;
+mod containers;
 pub mod content;
 pub mod daemon;
 pub mod depart;
+pub mod distribution;
 pub mod duties;
 pub mod engine;
 pub mod events;
+mod execs;
 pub mod found;
+mod images;
 pub mod inbound;
 pub mod instance;
 pub mod join;
@@ -21,6 +25,7 @@ pub mod local;
 pub mod machine;
 pub mod member;
 pub mod rooms;
+mod volumes;
 mod work;
 
 use std::fs::File;
@@ -63,7 +68,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let daemon = Daemon::new(config, host, tracker.clone(), stop.child_token());
     let socket = daemon.config.socket();
     let listener = api::socket::bind(&socket)?;
-    let backend = Arc::new(DaemonBackend(daemon.clone()));
+    let backend = Arc::new(DaemonBackend::new(
+        daemon.clone(),
+        tracker.clone(),
+        stop.child_token(),
+    ));
     tracker.spawn(api::serve(
         listener,
         api::router(backend.clone()),
@@ -114,7 +123,7 @@ async fn wait_for_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves API requests that other members forward to this one as the leader.
+/// Serves API requests that other members forward to this one: as the leader, or for its containers.
 async fn serve_forwarded(
     mut streams: mpsc::Receiver<Box<dyn Io>>,
     backend: Arc<DaemonBackend>,
@@ -126,6 +135,7 @@ async fn serve_forwarded(
         tracker.spawn(api::serve_connection(
             io,
             router.clone(),
+            tracker.clone(),
             stop.child_token(),
         ));
     }

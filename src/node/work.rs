@@ -201,6 +201,11 @@ impl Work {
         stock.clone()
     }
 
+    /// What runs the containers, once it does.
+    pub(super) fn runtime(&self) -> Option<Containerd> {
+        Some(self.stock()?.runtime)
+    }
+
     fn ledger(&self) -> PathBuf {
         self.ground.data_root.join("agent").join("ledger")
     }

@@ -1,5 +1,8 @@
-//! A customer: makes services, changes how many they are, removes them, and now and then one of their processes ends.
-//! Sometimes an operator takes a node out of use.
+//! A customer: makes services of every mode, changes them, takes changes back, removes services, and now and then one
+//! of their processes ends. Sometimes an operator takes a node out of use.
+//!
+//! Some changes are bad: the new tasks fail at once. Such a change is made with an order to take it back, and whatever
+//! of it is left in the end the customer puts right.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +29,21 @@ const SERVICES: usize = 4;
 /// Replicas of one at the most.
 const REPLICAS: usize = 7;
 
+/// What a bad change makes of the tasks of a service.
+const BAD: &str = "exit 1";
+
+/// What is bad is put right again and again, with so long a pause.
+const PUT_RIGHT: Duration = Duration::from_millis(200);
+
 /// The customer.
 #[derive(Clone)]
 pub(super) struct Customer {
     pub(super) world: Arc<World>,
     pub(super) dice: Dice,
+    /// Between two acts, in milliseconds.
+    pub(super) pause: (u64, u64),
+    /// Asks the leader by way of others alone, so that every answer is a message.
+    pub(super) aside: bool,
 }
 
 /// What a service is to be.
@@ -42,6 +55,18 @@ pub(super) enum Kind {
     Global,
     /// So many tasks that end by themselves, two at a time.
     Job(u64),
+    /// One on every node, that ends by itself.
+    GlobalJob,
+}
+
+impl Kind {
+    /// The program of its tasks.
+    fn script(self) -> &'static str {
+        match self {
+            Self::Replicas(_) | Self::Global => "serve",
+            Self::Job(_) | Self::GlobalJob => "exit 0",
+        }
+    }
 }
 
 /// A service whose tasks restart after half a second. One that is `fenced` is stopped where nobody is heard of.
@@ -52,11 +77,9 @@ pub(super) fn spec(name: &str, kind: Kind, fenced: bool) -> ServiceSpec {
         Kind::Job(total) => {
             json!({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": total}})
         }
+        Kind::GlobalJob => json!({"GlobalJob": {}}),
     };
-    let script = match kind {
-        Kind::Replicas(_) | Kind::Global => "serve",
-        Kind::Job(_) => "exit 0",
-    };
+    let script = kind.script();
     let labels = match fenced {
         true => json!({"skein.isolation": "stop:2s"}),
         false => json!({}),
@@ -74,14 +97,20 @@ pub(super) fn spec(name: &str, kind: Kind, fenced: bool) -> ServiceSpec {
 }
 
 impl Customer {
+    /// One with dice of its own.
+    pub(super) fn new(world: &Arc<World>, seed: u64) -> Self {
+        Self {
+            world: world.clone(),
+            dice: Dice::new(seed, "customer"),
+            pause: (50, 1500),
+            aside: false,
+        }
+    }
+
     /// Does one thing after another until `end`.
     pub(super) async fn work(self, end: Instant) {
         while Instant::now() < end {
-            sleep(
-                self.dice
-                    .span(Duration::from_millis(50), Duration::from_millis(1500)),
-            )
-            .await;
+            sleep(self.dice.millis(self.pause.0, self.pause.1)).await;
             self.act().await;
         }
         // Without a node that takes tasks there is nothing to see.
@@ -90,9 +119,25 @@ impl Customer {
         }
     }
 
+    /// Leaves nothing behind that can never run. For a cluster that has healed, and takes writes.
+    pub(super) async fn put_right(&self) {
+        loop {
+            let state = self.world.newest();
+            let mut services = state.work.services.values();
+            let Some(bad) = services.find(|service| !service.removed && is_bad(&service.spec))
+            else {
+                return;
+            };
+            self.renew(bad, false).await;
+            sleep(PUT_RIGHT).await;
+        }
+    }
+
     fn door(&self) -> Option<Arc<Node>> {
         let up = self.world.network.up().into_iter();
-        let doors: Vec<_> = up.filter(|node| node.store.is_some()).collect();
+        let leads = |node: &Node| node.term.borrow().is_some();
+        let doors = up.filter(|node| node.store.is_some() && !(self.aside && leads(node)));
+        let doors: Vec<_> = doors.collect();
         self.dice.pick(&doors)
     }
 
@@ -103,12 +148,15 @@ impl Customer {
             .filter(|service| !service.removed)
             .cloned()
             .collect();
-        match (self.dice.below(12), self.dice.pick(&services)) {
+        match (self.dice.below(18), self.dice.pick(&services)) {
             (0..=3, _) if services.len() < SERVICES => self.create().await,
+            (_, None) => self.create().await,
             (4..=5, Some(service)) => self.scale(&service).await,
-            (6, Some(service)) => self.renew(&service).await,
-            (7, Some(service)) => drop(self.forget(service.id).await),
-            (8..=10, _) => self.end_one(),
+            (6..=8, Some(service)) => self.renew(&service, self.dice.chance(0.3)).await,
+            (9, Some(service)) => self.force(&service).await,
+            (10, Some(service)) => self.roll_back(&service).await,
+            (11, Some(service)) => drop(self.forget(service.id).await),
+            (12..=15, _) => self.end_one(),
             _ => self.take_out_of_use().await,
         }
     }
@@ -127,42 +175,77 @@ impl Customer {
     async fn create(&self) {
         let name = format!("web-{}", self.world.history.records().len());
         let count = self.dice.below(REPLICAS) as u64;
-        let kind = match self.dice.below(6) {
+        let kind = match self.dice.below(7) {
             0 => Kind::Global,
             1 => Kind::Job(count),
+            2 => Kind::GlobalJob,
             _ => Kind::Replicas(count),
         };
-        create(self, &name, kind, self.dice.chance(0.3)).await;
+        create(self, kind, spec(&name, kind, self.dice.chance(0.3))).await;
     }
 
     async fn scale(&self, service: &Service) {
-        if service.spec.mode.replicated.is_none() {
+        let count = self.dice.below(REPLICAS) as u64;
+        let mut spec = service.spec.clone();
+        if let Some(replicated) = &mut spec.mode.replicated {
+            replicated.replicas = Some(count);
+        } else if let Some(job) = &mut spec.mode.replicated_job {
+            job.total_completions = Some(count);
+        } else {
             return;
         }
-        let replicas = self.dice.below(REPLICAS) as u64;
-        scale(self, service, replicas).await;
+        let words = format!("{} is to have {count} tasks", service.id);
+        update(self, service, change(spec), words).await;
     }
 
     /// Wants another image, by some policy.
-    async fn renew(&self, service: &Service) {
+    async fn renew(&self, service: &Service, bad: bool) {
         let mut spec = service.spec.clone();
+        let (was_bad, mode) = (is_bad(&spec), spec.mode.read());
+        let bad = bad && !was_bad && !mode.is_job();
         let Some(container) = &mut spec.task_template.container_spec else {
             return;
         };
+        let script = match (bad, mode.is_job()) {
+            (true, _) => BAD,
+            (false, true) => Kind::GlobalJob.script(),
+            (false, false) => Kind::Global.script(),
+        };
         container.image = format!("web:{}", service.spec_version + 1);
-        if !service.spec.mode.read().is_job() {
-            let order = self.dice.pick(&["stop-first", "start-first"]);
-            let action = self.dice.pick(&["pause", "continue", "rollback"]);
-            spec.update_config = Some(UpdateConfig {
-                parallelism: self.dice.below(3) as u64,
-                order: order.unwrap_or_default().into(),
-                failure_action: action.unwrap_or_default().into(),
-                monitor: 1_000_000_000,
-                ..UpdateConfig::default()
-            });
+        container.command = ["/bin/sh", "-c", script].map(String::from).to_vec();
+        if !mode.is_job() {
+            let action = match (bad, was_bad) {
+                (true, _) => "rollback",
+                // Whatever happens, it does not go back to what is bad.
+                (false, true) => "continue",
+                (false, false) => {
+                    let any = self.dice.pick(&["pause", "continue", "rollback"]);
+                    any.unwrap_or_default()
+                }
+            };
+            let config = policy(service.id, action);
+            (spec.update_config, spec.rollback_config) = (Some(config.clone()), Some(config));
         }
         let words = format!("{} is to be {:?}", service.id, spec.update_config);
-        update(self, service, spec, words).await;
+        update(self, service, change(spec), words).await;
+    }
+
+    /// Wants the same once more.
+    async fn force(&self, service: &Service) {
+        if is_bad(&service.spec) {
+            return;
+        }
+        let mut spec = service.spec.clone();
+        spec.task_template.force_update += 1;
+        update(self, service, change(spec), format!("{} again", service.id)).await;
+    }
+
+    async fn roll_back(&self, service: &Service) {
+        let back = ServiceUpdate {
+            rollback: true,
+            ..ServiceUpdate::default()
+        };
+        update(self, service, back, format!("{} is to go back", service.id)).await;
     }
 
     /// Removes a service; `None` when that failed, as far as is known.
@@ -198,7 +281,7 @@ impl Customer {
         }
     }
 
-    async fn set(&self, id: NodeId, to: Availability) {
+    pub(super) async fn set(&self, id: NodeId, to: Availability) {
         let order: Order<()> = Arc::new(move |term: Arc<Term>| {
             async move {
                 let state = term.read().await?;
@@ -220,16 +303,46 @@ impl Customer {
 /// Makes a service.
 pub(super) async fn create(
     customer: &Customer,
-    name: &str,
     kind: Kind,
-    fenced: bool,
+    wanted: ServiceSpec,
 ) -> Option<ServiceId> {
-    let wanted = spec(name, kind, fenced);
+    let name = wanted.name.clone();
     let order: Order<ServiceId> = Arc::new(move |term: Arc<Term>| {
         let wanted = wanted.clone();
         async move { term.create_service(wanted, Secret::default()).await }.boxed()
     });
-    customer.ask(Ask::Create(name.into(), kind), order).await
+    customer.ask(Ask::Create(name, kind), order).await
+}
+
+/// How a service is updated: always the same way, so that what is under way of one update is within the bounds of the
+/// next.
+pub(super) fn policy(id: ServiceId, action: &str) -> UpdateConfig {
+    let bits = id.bits();
+    let order = match bits & 1 {
+        0 => "stop-first",
+        _ => "start-first",
+    };
+    UpdateConfig {
+        parallelism: u64::try_from((bits >> 1) % 3).unwrap_or(1),
+        order: order.into(),
+        failure_action: action.into(),
+        monitor: 1_000_000_000,
+        ..UpdateConfig::default()
+    }
+}
+
+/// Whether the tasks of a service fail at once.
+fn is_bad(spec: &ServiceSpec) -> bool {
+    let container = spec.task_template.container_spec.as_ref();
+    container.is_some_and(|container| container.command.last().is_some_and(|last| last == BAD))
+}
+
+pub(super) fn change(spec: ServiceSpec) -> ServiceUpdate {
+    ServiceUpdate {
+        spec,
+        rollback: false,
+        registry_auth: AuthFrom::Spec,
+    }
 }
 
 /// Changes how many tasks a service has.
@@ -239,19 +352,21 @@ pub(super) async fn scale(customer: &Customer, service: &Service, replicas: u64)
         replicas: Some(replicas),
     });
     let words = format!("{} is to have {replicas} tasks", service.id);
-    update(customer, service, spec, words).await;
+    update(customer, service, change(spec), words).await;
 }
 
-async fn update(customer: &Customer, service: &Service, spec: ServiceSpec, words: String) {
+/// Changes a service; false when that came to nothing, as far as is known.
+pub(super) async fn update(
+    customer: &Customer,
+    service: &Service,
+    update: ServiceUpdate,
+    words: String,
+) -> bool {
     let (id, version) = (service.id, service.meta.version);
-    let update = ServiceUpdate {
-        spec,
-        rollback: false,
-        registry_auth: AuthFrom::Spec,
-    };
     let order: Order<()> = Arc::new(move |term: Arc<Term>| {
         let update = update.clone();
         async move { term.update_service(id, version, update).await }.boxed()
     });
-    customer.ask(Ask::Operate(words), order).await;
+    let asked = customer.ask(Ask::Operate(words), order).await;
+    asked.is_some()
 }

@@ -28,6 +28,8 @@ const SURVIVALS: [f64; 3] = [0.0, 0.5, 1.0];
 pub(super) struct Faults {
     pub(super) world: Arc<World>,
     pub(super) dice: Dice,
+    /// Between two faults, in milliseconds.
+    pub(super) pause: (u64, u64),
 }
 
 impl Faults {
@@ -38,7 +40,7 @@ impl Faults {
     /// One fault after another until `end`.
     pub(super) async fn rage(&self, end: Instant) {
         while Instant::now() < end {
-            sleep(self.dice.millis(20, 1600)).await;
+            sleep(self.dice.millis(self.pause.0, self.pause.1)).await;
             self.strike().await;
         }
     }

@@ -179,14 +179,14 @@ fn publish(node: &Node) {
     let facts = node.facts();
     let peers = node.with_view(|view| {
         let own = PeerView {
-            facts,
+            facts: Arc::new(facts),
             generation: node.life.count,
             liveness: Liveness::Alive,
             since: node.began,
         };
         let seen = view.heard.iter().map(|(id, heard)| {
             let view = PeerView {
-                facts: heard.facts.clone(),
+                facts: Arc::new(heard.facts.clone()),
                 generation: heard.generation,
                 liveness: heard.liveness,
                 since: heard.since,

@@ -13,9 +13,9 @@
 //! still ([`network::Network::pause`]) sends and hears nothing, but its timers run on. A daemon that is killed loses
 //! its disk and its network at once; what is left of its tasks ends a moment later, unseen.
 //!
-//! [`storm`] and [`one_by_one`] are what happens; [`invariants`] are what must hold afterwards, one file each, over
-//! the [`history`] that everything writes; [`converge`] is what must come true once the faults have ended.
-//! [`lying_disks`] does what no cluster survives, to show that it is found.
+//! [`storm`], [`one_by_one`], [`each_step`] and [`lessons`] are what happens; [`invariants`] are what must hold
+//! afterwards, one file each, over the [`history`] that everything writes; [`converge`] is what must come true once the
+//! faults have ended. [`lying_disks`] does what no cluster survives, to show that it is found.
 //!
 //! # Seeds
 //!
@@ -25,13 +25,14 @@
 //! program, so a seed means nothing for another version of it. What differs between two runs: signatures and nonces.
 //!
 //! `SKEIN_SEED=n cargo test --lib sim::` runs one seed, with `RUST_LOG` if it is set; `SKEIN_SEEDS=n` runs so many of
-//! each kind.
+//! each kind, from `SKEIN_FROM` on. `scripts/sim` does that.
 
 mod client;
 mod clock;
 mod converge;
 mod customer;
 mod dice;
+mod each_step;
 mod entropy;
 mod faults;
 mod gossip;
@@ -39,6 +40,7 @@ mod history;
 mod host;
 mod invariants;
 mod keys;
+mod lessons;
 mod lying_disks;
 mod machine;
 mod network;
@@ -51,5 +53,6 @@ mod runner;
 mod services;
 mod storm;
 mod tests;
+mod tripwire;
 mod work;
 mod world;

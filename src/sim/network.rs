@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::dice::Dice;
 use super::history::Life;
 use super::node::Node;
+use super::tripwire::Tripwire;
 use crate::cluster::store::{LinkError, RaftLink};
 use crate::model::NodeId;
 
@@ -64,6 +65,7 @@ struct Inner {
     /// Rises with each change of the truth.
     turns: watch::Sender<u64>,
     dice: Dice,
+    wire: Tripwire,
     /// Messages on their way.
     flights: TaskTracker,
 }
@@ -88,6 +90,7 @@ impl Network {
             }),
             turns: watch::Sender::new(0),
             dice,
+            wire: Tripwire::default(),
             flights,
         }))
     }
@@ -107,8 +110,14 @@ impl Network {
         self.turn(|truth| truth.up.insert(node.life.node, node.clone()));
     }
 
+    /// What counts steps and kills at one.
+    pub(super) fn wire(&self) -> &Tripwire {
+        &self.0.wire
+    }
+
     /// It answers no more.
     pub(super) fn vanish(&self, node: NodeId) {
+        self.0.wire.spent(node);
         self.turn(|truth| truth.up.remove(&node));
     }
 
@@ -206,6 +215,9 @@ impl Network {
 
     /// One message's way. False when it does not arrive.
     async fn travel(&self, from: NodeId, to: NodeId) -> bool {
+        if !self.0.wire.step(from) {
+            return false;
+        }
         self.until(|truth| !truth.paused.contains(&from)).await;
         if self.happens(|weather| weather.losses) {
             return false;
@@ -228,6 +240,9 @@ impl Network {
 
     /// The way of the next bytes of a stream, which are sent again until they arrive.
     pub(super) async fn carry(&self, from: NodeId, to: NodeId) {
+        if !self.0.wire.step(from) {
+            return std::future::pending().await;
+        }
         loop {
             self.until(|truth| {
                 let cut = truth.cut.contains(&(from, to));

@@ -178,8 +178,17 @@ impl Node {
         };
         let (node, owner) = (self.clone(), world.clone());
         let open = move |leader| open_session(owner.clone(), node.clone(), leader);
+        let (node, network) = (self.clone(), world.network.clone());
+        let silent = move |leader| {
+            let (me, network) = (node.life.node, network.clone());
+            let probe = move || {
+                let answers = network.passes(me, leader) && network.passes(leader, me);
+                async move { answers }
+            };
+            leaders::silent(leader, node.peers.subscribe(), probe)
+        };
         let stop = self.stop.child_token();
-        self.run(async move { session::run(channels, open, stop).await });
+        self.run(async move { session::run(channels, open, silent, stop).await });
         self.run(obey(world.clone(), self.clone(), machine.clone()));
     }
 

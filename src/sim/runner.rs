@@ -4,7 +4,7 @@
 
 use std::env;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -21,11 +21,14 @@ use super::world::World;
 /// Names the seed to a process that runs one.
 const CHILD: &str = "SKEIN_SIM_CHILD";
 
-/// Asks for one seed.
+/// Asks for one seed. Those of steps have numbers of their own, which no other run is asked for.
 const ONE: &str = "SKEIN_SEED";
 
 /// Asks for so many seeds of each kind.
 const MANY: &str = "SKEIN_SEEDS";
+
+/// Begins these with another seed than the first.
+const FROM: &str = "SKEIN_FROM";
 
 /// A run that takes longer, in real time, hangs in a place where virtual time stands still.
 const HANGS_AFTER: Duration = Duration::from_secs(300);
@@ -35,6 +38,12 @@ const STACK: usize = 64 << 20;
 
 /// What stands before the number that is the same for two equal histories.
 const DIGEST: &str = "HISTORY=";
+
+/// What stands before the number of steps of a script.
+const COUNT: &str = "STEPS=";
+
+/// More steps than any script has.
+pub(super) const STEPS: u64 = 10_000;
 
 /// Lines of a failed run that are shown, unless it was asked for by itself.
 const SHOWN: usize = 400;
@@ -48,14 +57,64 @@ pub(super) fn run<F>(
     F: Future<Output = ()>,
 {
     if let Some(seed) = asked(CHILD) {
-        run_here(seed, scenario);
+        run_here(seed, seed, scenario);
         return;
     }
     let seeds = match asked(ONE) {
         Some(seed) => seed..seed + 1,
-        None => 1..1 + asked(MANY).unwrap_or(usual),
+        None => {
+            let first = asked(FROM).unwrap_or(1);
+            first..first + asked(MANY).unwrap_or(usual)
+        }
     };
-    let next = AtomicU64::new(seeds.start);
+    run_all(test, &seeds.collect::<Vec<_>>());
+}
+
+/// Runs each of some scripts over and over, each time with a death at another step, until it has no more steps. What is
+/// printed as the seed of a run is the number of its script, times [`STEPS`], and that of its step.
+pub(super) fn run_each_step<F>(
+    test: &str,
+    scripts: u64,
+    scenario: impl FnOnce(Arc<World>, u64, u64) -> F + Send + 'static,
+) where
+    F: Future<Output = ()>,
+{
+    if let Some(number) = asked(CHILD) {
+        let (script, step) = (number / STEPS, number % STEPS);
+        run_here(number, script, move |world, _| {
+            scenario(world, script, step)
+        });
+        return;
+    }
+    let numbers = match asked(ONE) {
+        Some(seed) if seed < STEPS => return,
+        Some(number) => vec![number],
+        None => (1..=scripts)
+            .flat_map(|script| {
+                let first = script * STEPS;
+                first..=first + steps_of(test, first)
+            })
+            .collect(),
+    };
+    run_all(test, &numbers);
+}
+
+/// How many steps there are in a script without a death.
+fn steps_of(test: &str, first: u64) -> u64 {
+    let output = text(&run_apart(test, first));
+    let told = output.lines().find_map(|line| line.split_once(COUNT));
+    let steps = told.and_then(|(_, told)| told.parse().ok()).unwrap_or(0);
+    assert!((1..STEPS).contains(&steps), "{steps} steps:\n{output}");
+    steps
+}
+
+/// Tells whoever counts how many steps there are.
+pub(super) fn tell_steps(steps: u64) {
+    println!("{COUNT}{steps}");
+}
+
+fn run_all(test: &str, seeds: &[u64]) {
+    let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     let workers = thread::available_parallelism()
         .map_or(1, usize::from)
@@ -63,15 +122,11 @@ pub(super) fn run<F>(
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let output = run_apart(test, seed);
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let output = run_apart(test, *seed);
                     if !output.status.success() {
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                        failed.push(seed);
+                        failed.push(*seed);
                         print!("{}", text(&output));
                     }
                 }
@@ -95,7 +150,7 @@ pub(super) fn run_to_fail<F>(
     F: Future<Output = ()>,
 {
     if let Some(seed) = asked(CHILD) {
-        run_here(seed, scenario);
+        run_here(seed, seed, scenario);
         return;
     }
     let output = run_apart(test, seed);
@@ -137,8 +192,8 @@ fn text(output: &Output) -> String {
     streams.map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
-/// Runs one seed on a fresh thread, whose randomness is the seed's from its first draw on.
-fn run_here<F>(seed: u64, scenario: impl FnOnce(Arc<World>, u64) -> F + Send + 'static)
+/// Runs one seed on a fresh thread, whose randomness follows from `chance` from its first draw on.
+fn run_here<F>(seed: u64, chance: u64, scenario: impl FnOnce(Arc<World>, u64) -> F + Send + 'static)
 where
     F: Future<Output = ()>,
 {
@@ -157,14 +212,14 @@ where
         }
     });
     let run = thread::Builder::new().stack_size(STACK).spawn(move || {
-        entropy::seed(seed);
+        entropy::seed(chance);
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build();
         let runtime = runtime.expect("a runtime without IO starts");
         let panics = panics();
-        let mut problems = runtime.block_on(simulate(seed, scenario));
+        let mut problems = runtime.block_on(simulate(seed, chance, scenario));
         problems.extend(
             panics
                 .lock()
@@ -192,11 +247,15 @@ fn panics() -> Arc<Mutex<Vec<String>>> {
     panics
 }
 
-async fn simulate<F>(seed: u64, scenario: impl FnOnce(Arc<World>, u64) -> F) -> Vec<String>
+async fn simulate<F>(
+    seed: u64,
+    chance: u64,
+    scenario: impl FnOnce(Arc<World>, u64) -> F,
+) -> Vec<String>
 where
     F: Future<Output = ()>,
 {
-    let world = World::new(seed);
+    let world = World::new(chance);
     scenario(world.clone(), seed).await;
     world.end().await;
     let records = world.history.records();

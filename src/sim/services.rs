@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::converge;
-use super::customer::{Customer, Kind, create, scale};
-use super::dice::Dice;
+use super::customer::{Customer, Kind, create, scale, spec};
 use super::history::Entry;
 use super::machine::Machine;
 use super::work::{live, state_of};
@@ -23,6 +22,9 @@ const RUNS: Duration = Duration::from_secs(1);
 
 /// From a node's death until others run what it ran.
 const MOVES: Duration = Duration::from_secs(5);
+
+/// From a leader's election until it knows how every task on every live node is.
+const PICTURE: Duration = Duration::from_secs(1);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -41,11 +43,11 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
         world.join(machine, JoinKind::Peer, founder.id).await;
     }
     converge::until_settled(world, FIRST_REST).await?;
-    let customer = Customer {
-        world: world.clone(),
-        dice: Dice::new(seed, "customer"),
+    let customer = Customer::new(world, seed);
+    let made = {
+        let kind = Kind::Replicas(6);
+        create(&customer, kind, spec("web", kind, false)).await
     };
-    let made = create(&customer, "web", Kind::Replicas(6), false).await;
     let web = made.ok_or("no service was made")?;
     let first = until_running(world, web, 6, RUNS).await?;
     spread(&first, 3, 2)?;
@@ -65,6 +67,7 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
         .cloned()
         .ok_or("a leader is a machine")?;
     die(world, &leader).await;
+    whole_picture(world, leader.id).await?;
     let third = until_running(world, web, 6, MOVES).await?;
     kept(&second, &third, leader.id)?;
     world.boot(&leader).await;
@@ -77,7 +80,66 @@ async fn live_through(world: &Arc<World>, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-async fn forget(customer: &Customer, web: ServiceId) -> Result<(), String> {
+/// A node that stays cut off, of which it is claimed that all is well again. What is wrong is left in the world.
+pub(super) async fn stay_broken(world: &Arc<World>, seed: u64) {
+    let broken = async {
+        let founder = world.machines[0].clone();
+        world.found(&founder).await;
+        for machine in &world.machines[1..3] {
+            world.join(machine, JoinKind::Peer, founder.id).await;
+        }
+        converge::until_settled(world, FIRST_REST).await?;
+        let kind = Kind::Replicas(6);
+        let customer = Customer::new(world, seed);
+        create(&customer, kind, spec("web", kind, false)).await;
+        converge::until_settled(world, FIRST_REST).await?;
+        let lost = some_follower(world)?.id;
+        let others = [
+            world.machines[0].id,
+            world.machines[1].id,
+            world.machines[2].id,
+        ];
+        let others: Vec<NodeId> = others.into_iter().filter(|id| *id != lost).collect();
+        world.network.cut(&[lost], &others);
+        world.network.cut(&others, &[lost]);
+        sleep(MOVES).await;
+        world.history.add(Entry::Healed);
+        converge::until_settled(world, MOVES).await.map(drop)
+    };
+    if let Err(why) = broken.await {
+        world.trouble(format!("a healed cluster converges: {why}"));
+    }
+}
+
+/// The leader after `lost` has heard all that live within a second.
+async fn whole_picture(world: &World, lost: NodeId) -> Result<(), String> {
+    let deadline = Instant::now() + MOVES;
+    let term = loop {
+        match world.leader() {
+            Some((node, term)) if node.life.node != lost => break term,
+            _ if Instant::now() > deadline => return Err("nobody is elected".into()),
+            _ => sleep(LOOK).await,
+        }
+    };
+    let live = world.network.up().into_iter().map(|node| node.life.node);
+    let live: BTreeSet<NodeId> = live.collect();
+    let deadline = Instant::now() + PICTURE;
+    loop {
+        let heard = term.heard();
+        if live.is_subset(&heard) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let silent: Vec<&NodeId> = live.difference(&heard).collect();
+            return Err(format!(
+                "a second after its election the leader knows nothing of {silent:?}"
+            ));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+pub(super) async fn forget(customer: &Customer, web: ServiceId) -> Result<(), String> {
     let world = &customer.world;
     let removed = customer.forget(web).await;
     removed.ok_or("it cannot be removed")?;
@@ -114,13 +176,13 @@ fn some_follower(world: &World) -> Result<Arc<Machine>, String> {
     members.pop().ok_or_else(|| "there is no other".into())
 }
 
-fn service(world: &World, id: ServiceId) -> Result<Arc<Service>, String> {
+pub(super) fn service(world: &World, id: ServiceId) -> Result<Arc<Service>, String> {
     let found = world.newest().work.services.get(&id).cloned();
     found.ok_or_else(|| "the service is gone".into())
 }
 
 /// The tasks that the leader knows to run.
-fn running(world: &World, id: ServiceId) -> Result<Vec<Task>, String> {
+pub(super) fn running(world: &World, id: ServiceId) -> Result<Vec<Task>, String> {
     let (node, term) = world.leader().ok_or("none leads")?;
     let state = node
         .store
@@ -138,7 +200,7 @@ fn running(world: &World, id: ServiceId) -> Result<Vec<Task>, String> {
     Ok(running.filter(up).cloned().collect())
 }
 
-async fn until_running(
+pub(super) async fn until_running(
     world: &World,
     id: ServiceId,
     count: usize,
@@ -180,7 +242,7 @@ fn spread(tasks: &[Task], nodes: usize, most: usize) -> Result<(), String> {
 }
 
 /// Tasks that were not on the node that died are still the same.
-fn kept(before: &[Task], after: &[Task], dead: NodeId) -> Result<(), String> {
+pub(super) fn kept(before: &[Task], after: &[Task], dead: NodeId) -> Result<(), String> {
     let elsewhere = before.iter().filter(|task| task.node != Some(dead));
     for task in elsewhere {
         if !after.iter().any(|other| other.id == task.id) {

@@ -1,10 +1,11 @@
 //! The simulations that every test run makes.
 
-use super::runner::{digest_of, run, run_to_fail};
-use super::{lying_disks, one_by_one, services, storm};
+use super::runner::{digest_of, run, run_each_step, run_to_fail};
+use super::{each_step, lying_disks, one_by_one, services, storm};
 
-/// Seeds of each kind: together less than a minute of one core, in a debug build.
-const STORMS: u64 = 14;
+/// Seeds of each kind: together some minutes of one core, in a debug build.
+const STORMS: u64 = 6;
+const SHORT_STORMS: u64 = 1000;
 const DECLINES: u64 = 6;
 const LIVES: u64 = 6;
 
@@ -14,8 +15,17 @@ fn storms_pass() {
         "sim::tests::storms_pass",
         STORMS,
         |world, seed| async move {
-            storm::run(&world, seed).await;
+            storm::run(&world, seed, storm::LONG).await;
         },
+    );
+}
+
+#[test]
+fn short_storms_of_services_pass() {
+    run(
+        "sim::tests::short_storms_of_services_pass",
+        SHORT_STORMS,
+        |world, seed| async move { storm::run(&world, seed, storm::SHORT).await },
     );
 }
 
@@ -38,12 +48,31 @@ fn services_run_while_nodes_die() {
 }
 
 #[test]
+fn a_leader_may_die_at_each_step() {
+    run_each_step(
+        "sim::tests::a_leader_may_die_at_each_step",
+        each_step::SCRIPTS,
+        |world, script, step| async move { each_step::run(&world, script, step).await },
+    );
+}
+
+#[test]
 fn what_lying_disks_lose_is_found() {
     run_to_fail(
         "sim::tests::what_lying_disks_lose_is_found",
         1,
         "acknowledged writes survive: version",
         |world, seed| async move { lying_disks::run(&world, seed).await },
+    );
+}
+
+#[test]
+fn what_does_not_heal_is_found() {
+    run_to_fail(
+        "sim::tests::what_does_not_heal_is_found",
+        1,
+        "a healed cluster converges: ",
+        |world, seed| async move { services::stay_broken(&world, seed).await },
     );
 }
 

@@ -121,14 +121,31 @@ fn check_count(state: &State, service: &Service, term: &Term) -> Result<(), Stri
             Err(format!("it is on {slots:?} and is to be on {usable:?}"))
         }
         Mode::ReplicatedJob { total, .. } => {
-            let tasks = state.work.tasks_of(service.id);
-            let done = tasks.filter(|task| state_of(task, &observed) == TaskState::Complete);
-            let done: BTreeSet<Slot> = done.map(|task| task.slot).collect();
-            match done.len() as u64 >= total {
+            let done = completed(state, service, &observed).len() as u64;
+            match done >= total {
                 true => Ok(()),
-                false => Err(format!("{} of {total} are complete", done.len())),
+                false => Err(format!("{done} of {total} are complete")),
             }
         }
-        Mode::Replicated { .. } | Mode::Global | Mode::GlobalJob => Ok(()),
+        Mode::GlobalJob => {
+            let done = completed(state, service, &observed);
+            match usable.iter().all(|slot| done.contains(slot)) {
+                true => Ok(()),
+                false => Err(format!(
+                    "it is complete on {done:?} and is to be on {usable:?}"
+                )),
+            }
+        }
+        Mode::Replicated { .. } | Mode::Global => Ok(()),
     }
+}
+
+/// The slots of a job that this run of it has completed.
+fn completed(state: &State, service: &Service, observed: &Observed) -> BTreeSet<Slot> {
+    let iteration = service.job.map(|job| job.iteration);
+    let tasks = state.work.tasks_of(service.id);
+    let done = tasks.filter(|task| {
+        task.iteration == iteration && state_of(task, observed) == TaskState::Complete
+    });
+    done.map(|task| task.slot).collect()
 }

@@ -127,7 +127,11 @@ impl World {
     pub(super) fn set_disk_latency(&self, machine: &Machine, least: u64, most: u64) {
         let dice = self.dice.clone();
         let (least, most) = (Duration::from_micros(least), Duration::from_micros(most));
-        machine.disk.set_latency(move || dice.span(least, most));
+        let (network, node) = (self.network.clone(), machine.id);
+        machine.disk.set_latency(move || {
+            network.wire().step(node);
+            dice.span(least, most)
+        });
     }
 
     pub(super) fn machine(&self, node: NodeId) -> Option<&Arc<Machine>> {

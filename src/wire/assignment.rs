@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Json;
 use crate::model::cluster::Secret;
 use crate::model::task::{ServiceRef, container_name};
-use crate::model::task_spec::Driver;
+use crate::model::task_spec::{Driver, GenericResource};
 use crate::model::{Slot, TaskId, TaskSpec, TaskState, TaskStatus};
 
 /// A task for one node. All but `desired` is the same for its whole life.
@@ -32,6 +32,9 @@ pub struct Assigned {
     pub observed: TaskState,
     /// What it is to be.
     pub spec: TaskSpec,
+    /// What of the node's own was given to it: its program is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generic_resources: Vec<GenericResource>,
     /// Where its output goes when the spec does not say: the cluster's default.
     #[serde(default)]
     pub log_driver: Option<Driver>,
@@ -93,6 +96,7 @@ mod tests {
                 }),
                 ..TaskSpec::default()
             },
+            generic_resources: Vec::new(),
             log_driver: None,
             registry_auth: Secret("e30=".into()),
         };

@@ -168,6 +168,7 @@ pub(crate) fn task_of(image: &str, number: u128, script: &str) -> Assigned {
             }),
             ..TaskSpec::default()
         },
+        generic_resources: Vec::new(),
         log_driver: None,
         registry_auth: Secret(String::new()),
     }

@@ -1,12 +1,15 @@
 //! From assignment to running and to removed, beside containerd's own tool on the same containerd.
 //!
 //! The whole way: ledger, image, plan, volumes, container, logger, process. `ctr` does less: it has no log, no limits
-//! on system calls and nothing on disk of its own. Both are made to do the same to the process: it is killed.
+//! on system calls and nothing on disk of its own. What the limits cost is below all of that, so `ctr` runs a second
+//! time with the very filter that the agent's container has. All are made to do the same to the process: it is killed.
 
+use std::fs;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use skein::agent::runner::Statuses;
 use skein::model::{TaskId, TaskState};
 use skein::wire::assignment::Assigned;
@@ -137,18 +140,25 @@ async fn serially(
 ) -> Result<[f64; 2], String> {
     let (mut runs, mut goes) = (Vec::new(), Vec::new());
     let (mut ctr_runs, mut ctr_goes) = (Vec::new(), Vec::new());
+    let mut filtered_runs = Vec::new();
     for round in 0..rounds + WARM {
         let task = sleeper(bed, round as u128 + 1);
         let name = format!("ctr-{round}");
         let run = span(tasks.run(std::slice::from_ref(&task))).await;
+        if round == 0 {
+            keep_filter(bed)?;
+        }
         let ctr_run = ctr_run(bed, &name)?;
+        let filtered_run = ctr_run_filtered(bed, &format!("{name}-filtered"))?;
         let gone = span(tasks.remove(&[task.task])).await;
         let ctr_gone = ctr_remove(bed, &name)?;
+        ctr_remove(bed, &format!("{name}-filtered"))?;
         if round >= WARM {
             runs.push(run);
             goes.push(gone);
             ctr_runs.push(ctr_run);
             ctr_goes.push(ctr_gone);
+            filtered_runs.push(filtered_run);
         }
     }
     let mut medians = Vec::new();
@@ -157,7 +167,8 @@ async fn serially(
         let owns: Vec<Duration> = ours.iter().map(|span| span.own).collect();
         let wall = Figure::times(format!("one task until {what}"), &walls);
         let ctr = Figure::times(format!("one container until {what}, ctr"), &theirs);
-        let ratio = wall.percentile(50) / ctr.percentile(50);
+        let median = wall.percentile(50);
+        let ratio = median / ctr.percentile(50);
         medians.push(ctr.percentile(50));
         report.add(wall);
         report.add(ctr);
@@ -165,6 +176,14 @@ async fn serially(
         report.add(Figure::value(what_of, "×", ratio).goal(Goal::Median(1.0)));
         let cpu = Figure::times(format!("one task until {what}: our own CPU"), &owns);
         report.add(cpu.goal(Goal::Median(OWN_CPU)));
+        if what == "running" {
+            let words = "one container until running, ctr with our filter of system calls";
+            let filtered = Figure::times(words, &filtered_runs);
+            let ratio = median / filtered.percentile(50);
+            report.add(filtered);
+            let words = "one task until running: ratio of the medians to ctr's with our filter";
+            report.add(Figure::value(words, "×", ratio).goal(Goal::Median(1.0)));
+        }
     }
     Ok([medians[0], medians[1]])
 }
@@ -225,20 +244,43 @@ fn ctr_many(one: impl Fn(&str) -> Result<Duration, String> + Sync) -> Result<Dur
     Ok(begin.elapsed())
 }
 
-fn ctr(bed: &Bed, args: &[&str]) -> Result<(), String> {
+fn ctr(bed: &Bed, args: &[&str]) -> Result<String, String> {
     let mut command = bed::command("ctr");
     command.args(["-n", &bed.name, "-a"]).arg(bed.socket());
     let said = command.args(args).stdin(Stdio::null()).output();
     let said = said.map_err(|error| error.to_string())?;
     match said.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&said.stdout).into_owned()),
         false => Err(String::from_utf8_lossy(&said.stderr).into_owned()),
     }
+}
+
+/// Where the filter of the agent's containers is kept.
+fn filter(bed: &Bed) -> String {
+    bed.directory.join("filter.json").display().to_string()
+}
+
+/// Keeps the filter of the one container that there is.
+fn keep_filter(bed: &Bed) -> Result<(), String> {
+    let all = ctr(bed, &["containers", "list", "--quiet"])?;
+    let id = all.lines().next().ok_or("there is no container")?;
+    let info = ctr(bed, &["containers", "info", id])?;
+    let info: Value = serde_json::from_str(&info).map_err(|error| error.to_string())?;
+    let kept = info["Spec"]["linux"]["seccomp"].to_string();
+    fs::write(filter(bed), kept).map_err(|error| error.to_string())
 }
 
 fn ctr_run(bed: &Bed, name: &str) -> Result<Duration, String> {
     let begin = Instant::now();
     ctr(bed, &["run", "--detach", IMAGE, name, "sh", "-c", SCRIPT])?;
+    Ok(begin.elapsed())
+}
+
+fn ctr_run_filtered(bed: &Bed, name: &str) -> Result<Duration, String> {
+    let (begin, filter) = (Instant::now(), filter(bed));
+    let with = ["--seccomp", "--seccomp-profile", &filter];
+    let run = [IMAGE, name, "sh", "-c", SCRIPT];
+    ctr(bed, &[&["run", "--detach"], &with[..], &run[..]].concat())?;
     Ok(begin.elapsed())
 }
 

@@ -1,5 +1,6 @@
 //! Gossip: how soon all have heard of a change, and what a large cluster costs.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use skein::cluster::membership::bench::{Cluster, InMemory};
@@ -38,6 +39,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Stri
 async fn over_quic(changes: usize, options: &Options, report: &mut Report) -> Result<(), String> {
     let begin = Instant::now();
     let house = House::up(NODES, None).await?;
+    let deaths = house.count_deaths();
     let all_known = |peers: &skein::cluster::membership::Peers| peers.alive().count() == NODES;
     house.until_all("all nodes to know all", all_known).await?;
     let what = format!("{NODES} nodes over QUIC: start → all know all");
@@ -76,6 +78,10 @@ async fn over_quic(changes: usize, options: &Options, report: &mut Report) -> Re
     report.add(Figure::value(what, "% of a core", cpu));
     let what = format!("{NODES} quiet nodes over QUIC: UDP payload sent by one");
     report.add(Figure::value(what, "bytes/s", bytes));
+    let deaths = deaths.load(Ordering::Relaxed) as f64;
+    let what =
+        format!("{NODES} nodes over QUIC: live ones held for dead, by all, in all this time");
+    report.add(Figure::value(what, "deaths", deaths).goal(Goal::Most(0.0)));
     house.down().await;
     Ok(())
 }

@@ -76,11 +76,8 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Stri
             cpu,
         ));
         let resident = after["resident"].as_f64().unwrap_or(f64::NAN);
-        report.add(Figure::value(
-            format!("{all}: resident memory after it"),
-            "MB",
-            resident,
-        ));
+        let words = format!("{all}: resident memory after it, more than without them");
+        report.add(Figure::value(words, "MB", resident - empty).goal(Goal::Most(GROWTH)));
         let now = begun(&after)?;
         let same = processes
             .iter()

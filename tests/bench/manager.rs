@@ -88,12 +88,8 @@ fn cluster(what: &str, services: u64, rounds: u64, report: &mut Report) -> Resul
         "ms",
         &made["ms"],
     );
-    add(
-        report,
-        "CPU of the leader until all run",
-        "ms",
-        &made["cpu_ms"],
-    );
+    let cpu = "CPU of the leader until all run";
+    add(report, cpu, "ms", &made["cpu_ms"]);
     let (mut times, mut cpus) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let victim = 1 + round * 37 % NODES;

@@ -3,10 +3,11 @@
 //! Each has what a measurement needs of a node and no more: a transport, gossip, and a replica when it is given a
 //! directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -187,6 +188,26 @@ impl House {
             Ok(_) => Err(format!("{what}: a node ended")),
             Err(_) => Err(format!("{what}: not after {DEADLINE:?}")),
         }
+    }
+
+    /// Counts from here on how often a node takes another for dead that was alive.
+    pub(crate) fn count_deaths(&self) -> Arc<AtomicUsize> {
+        let deaths = Arc::new(AtomicUsize::new(0));
+        for node in &self.nodes {
+            let (mut peers, deaths) = (node.membership.peers(), Arc::clone(&deaths));
+            let count = async move {
+                let mut alive = BTreeSet::new();
+                while peers.changed().await.is_ok() {
+                    let now = peers.borrow_and_update();
+                    let now: BTreeSet<NodeId> = now.alive().map(|(node, _)| node).collect();
+                    deaths.fetch_add(alive.difference(&now).count(), Ordering::Relaxed);
+                    alive = now;
+                }
+            };
+            let stop = self.stop.clone();
+            self.tasks.spawn(stop.run_until_cancelled_owned(count));
+        }
+        deaths
     }
 
     /// Bytes of UDP payload that all have sent.

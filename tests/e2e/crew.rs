@@ -79,7 +79,7 @@ pub(crate) fn up(count: usize) -> Option<Bed> {
     Some(bed)
 }
 
-/// Imports the image into the host's containerd.
+/// Gives a host the image.
 #[track_caller]
 pub(crate) fn give_image(bed: &Bed, host: usize) {
     let archive = bed.folder(host).join("busybox.tar");

@@ -6,22 +6,30 @@
 
 mod bed;
 mod cluster;
+mod containers;
 mod crew;
 mod daemon;
+mod digests;
 mod engine;
 mod faults;
+mod fence;
 mod http;
 mod identity;
 #[expect(clippy::unwrap_used, reason = "a test without its image has failed")]
 #[path = "../agent/image.rs"]
 mod image;
+mod images;
 mod join;
 mod node;
 mod quorum;
 mod readme;
+mod rebalance;
+mod refusals;
+mod resources;
 mod run;
 mod services;
 mod updates;
 mod view;
+mod volumes;
 mod wait;
 mod writes;

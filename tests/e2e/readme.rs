@@ -89,6 +89,7 @@ fn every_command_of_the_readme_does_what_it_says() {
     assert!(listed.contains("Leader"), "{listed}");
     tokens(&mut page, &bed);
     changes(&mut page, &bed);
+    rebalance(&mut page, &bed);
     services(&mut page, &bed);
 
     page.read("sudo skein init --ca-cert root.crt --ca-key root.key");
@@ -112,6 +113,18 @@ fn services(page: &mut Page, bed: &Bed) {
     ] {
         let line = format!("docker -H unix:///run/skein/skein.sock service {what}");
         assert!(!page.run(bed, 1, &line).is_empty(), "{line}");
+        if what == "ps web" {
+            // What it says by then is a matter of a moment.
+            let line = "docker -H unix:///run/skein/skein.sock service logs web";
+            page.run(bed, 1, line);
+        }
+    }
+}
+
+fn rebalance(page: &mut Page, bed: &Bed) {
+    for line in ["skein node rebalance --dry-run", "skein node rebalance"] {
+        let said = page.run(bed, 1, line);
+        assert!(said.starts_with("There is nothing to move"), "{said}");
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 /// What a program said, and whether it was content.
 pub(crate) struct Said {
     command: String,
-    code: Option<i32>,
+    /// What it ended with.
+    pub(crate) code: Option<i32>,
     /// Standard output.
     pub(crate) out: String,
     /// Standard error.

@@ -1,8 +1,10 @@
 //! `docker service …`: services of real containers, and what becomes of them when something breaks.
 
+use std::time::Instant;
+
 use crate::bed::Bed;
 use crate::crew::{
-    RUNS, by_node, containers, create, ctr, ids, tasks, until_containers, until_running,
+    RUNS, TaskView, by_node, containers, create, ctr, ids, tasks, until_containers, until_running,
     until_runs, until_some, up,
 };
 use crate::wait::{eventually, holds_for, secs};
@@ -36,10 +38,9 @@ fn a_service_runs_everywhere_and_replaces_what_ends() {
         "{:?}",
         by_node(&first)
     );
-    let slots: Vec<u64> = (1..=6).collect();
-    let mut found: Vec<u64> = first.iter().map(|task| task.slot()).collect();
-    found.sort_unstable();
-    assert_eq!(found, slots);
+    let mut slots: Vec<u64> = first.iter().map(TaskView::slot).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [1, 2, 3, 4, 5, 6]);
     for host in 1..=3 {
         assert_eq!(containers(&bed, host).unwrap().len(), 2);
         let listed = bed.docker(
@@ -78,12 +79,26 @@ fn a_service_runs_everywhere_and_replaces_what_ends() {
         task.id() == victim.id() && task.state() == "failed"
     });
     assert_eq!(ended.text("/Status/Err"), "task: non-zero exit (137)");
+    tells_the_end(&bed, host);
     let second = until_runs(&bed, 1, "web", 6, secs(20));
     let kept = ids(&second)
         .iter()
         .filter(|id| ids(&first).contains(id))
         .count();
     assert_eq!(kept, 5, "the others are left alone");
+}
+
+/// Docker's own list shows how a task on a host has ended.
+#[track_caller]
+fn tells_the_end(bed: &Bed, host: usize) {
+    let format = "{{.Node}} {{.DesiredState}} {{.CurrentState}} {{.Error}}";
+    let list = ["service", "ps", "web", "--no-trunc", "--format", format];
+    let shown = bed.docker(3, &list).ok();
+    let told = shown.lines().find(|line| line.contains("Failed"));
+    let told = told.unwrap_or_else(|| panic!("docker shows the end: {shown}"));
+    let begins = format!("node{host} Shutdown Failed");
+    assert!(told.starts_with(&begins), "{told}");
+    assert!(told.ends_with("\"task: non-zero exit (137)\""), "{told}");
 }
 
 #[test]
@@ -95,6 +110,22 @@ fn scaling_takes_and_adds_and_removal_leaves_nothing() {
         .ok();
     let fewer = until_runs(&bed, 1, "web", 2, secs(30));
     assert!(ids(&fewer).iter().all(|id| ids(&first).contains(id)));
+    eventually(secs(30), "of the others nothing is left", || {
+        let all = tasks(&bed, 1, "web")?;
+        (ids(&all) == ids(&fewer))
+            .then_some(())
+            .ok_or_else(|| format!("{} tasks", all.len()))
+    });
+    let listed = ["service", "ls", "--format", "{{.Replicas}}"];
+    assert_eq!(bed.docker(2, &listed).ok(), "2/2");
+    // Docker waits until as many run as asked for, and says so.
+    let said = bed.docker(2, &["service", "scale", "web=0"]).ok();
+    assert!(
+        said.contains("web scaled to 0") && said.contains("converged"),
+        "{said}"
+    );
+    assert_eq!(bed.docker(2, &listed).ok(), "0/0");
+    assert_eq!(until_runs(&bed, 1, "web", 0, secs(10)).len(), 0);
     bed.docker(3, &["service", "scale", "--detach", "web=9"])
         .ok();
     let more = until_runs(&bed, 1, "web", 9, secs(30));
@@ -134,6 +165,20 @@ fn a_dead_node_costs_no_replicas() {
             Err(format!("{} run, {there} there", run.len()))
         }
     });
+    let status = bed
+        .docker(
+            asked,
+            &["node", "ls", "--format", "{{.Hostname}} {{.Status}}"],
+        )
+        .ok();
+    assert!(status.contains(&format!("node{victim} Down")), "{status}");
+    let lost = tasks(&bed, asked, "web").unwrap();
+    let lost: Vec<_> = lost.iter().filter(|task| task.node() == node).collect();
+    assert_eq!(lost.len(), 2, "what it ran is shown");
+    assert!(
+        lost.iter()
+            .all(|task| task.text("/DesiredState") == "shutdown")
+    );
     let kept = first.iter().filter(|task| task.node() != node).count();
     let still = ids(&moved)
         .iter()
@@ -146,6 +191,14 @@ fn a_dead_node_costs_no_replicas() {
     until_running(&bed, victim, 0);
     let later = until_runs(&bed, asked, "web", 6, secs(5));
     assert_eq!(ids(&later), ids(&moved), "nothing is moved back");
+    eventually(secs(20), "its old tasks are told to have ended", || {
+        let all = tasks(&bed, asked, "web")?;
+        let there: Vec<_> = all.iter().filter(|task| task.node() == node).collect();
+        let ended = |task: &&TaskView| ["shutdown", "failed", "complete"].contains(&task.state());
+        (there.len() == 2 && there.iter().all(ended))
+            .then_some(())
+            .ok_or_else(|| format!("{there:?}"))
+    });
 }
 
 #[test]
@@ -157,13 +210,22 @@ fn a_dead_leader_takes_no_service_with_it() {
     let leader = bed.leader(&[1, 2, 3]);
     let rest: Vec<usize> = (1..=3).filter(|host| *host != leader).collect();
     bed.act("kill", leader);
-    bed.leader(&rest);
+    let next = bed.leader(&rest);
+    assert_ne!(next, leader);
     create(&bed, rest[0], &["--name", "next", "--replicas", "4"], RUNS);
     until_runs(&bed, rest[1], "next", 4, secs(20));
     let survivors = until_runs(&bed, rest[0], "web", 2, secs(20));
     assert!(ids(&survivors).iter().all(|id| ids(&first).contains(id)));
+    let shown = bed
+        .docker(
+            rest[1],
+            &["node", "ls", "--format", "{{.Hostname}} {{.Status}}"],
+        )
+        .ok();
+    assert!(shown.contains(&format!("node{leader} Down")), "{shown}");
     bed.act("start", leader);
-    until_runs(&bed, rest[0], "web", 3, secs(30));
+    let all = until_runs(&bed, rest[0], "web", 3, secs(30));
+    assert!(ids(&survivors).iter().all(|id| ids(&all).contains(id)));
 }
 
 #[test]
@@ -194,6 +256,24 @@ fn drain_moves_pause_keeps() {
             .ok_or_else(|| format!("{there} are there"))
     });
     until_running(&bed, 2, 0);
+    let shown = bed.docker(
+        1,
+        &[
+            "node",
+            "ls",
+            "--format",
+            "{{.Hostname}} {{.Status}} {{.Availability}}",
+        ],
+    );
+    assert!(shown.ok().contains("node2 Ready Drain"));
+    eventually(secs(10), "what was moved is told to have ended", || {
+        let all = tasks(&bed, 1, "web")?;
+        let there: Vec<_> = all.iter().filter(|task| task.node() == second).collect();
+        let ended = |task: &&TaskView| ["shutdown", "complete"].contains(&task.state());
+        (there.len() == 2 && there.iter().all(ended))
+            .then_some(())
+            .ok_or_else(|| format!("{there:?}"))
+    });
     bed.docker(1, &["node", "update", "--availability", "active", "node2"])
         .ok();
     holds_for(secs(2), "nothing is moved back", || {
@@ -235,9 +315,15 @@ fn jobs_run_to_their_end() {
     eventually(secs(60), "all have completed", || {
         let all = tasks(&bed, 1, "once")?;
         let done = all.iter().filter(|task| task.state() == "complete").count();
-        (done == 5 && all.len() == 5)
+        // One slot each, none twice.
+        let mut slots: Vec<u64> = all.iter().map(TaskView::slot).collect();
+        slots.sort_unstable();
+        let told = all
+            .iter()
+            .all(|task| task.text("/Status/Message") == "finished");
+        (done == 5 && told && slots == [0, 1, 2, 3, 4])
             .then_some(())
-            .ok_or_else(|| format!("{done} of {}", all.len()))
+            .ok_or_else(|| format!("{done} of {}: {slots:?}", all.len()))
     });
     let shown = bed
         .docker(1, &["service", "ls", "--format", "{{.Replicas}}"])
@@ -310,4 +396,25 @@ fn what_cannot_run_says_why() {
         .refused_with("name must be valid as a DNS name component");
     create(&bed, 1, &["--name", "none", "--replicas", "0"], RUNS);
     assert_eq!(tasks(&bed, 1, "none").unwrap().len(), 0);
+}
+
+#[test]
+fn a_node_that_is_ready_takes_tasks_at_once() {
+    let Some(bed) = up(2) else { return };
+    for round in ["one", "two", "three"] {
+        bed.act("stop", 2);
+        bed.act("start", 2);
+        bed.until_ready(1, &[1, 2]);
+        let since = Instant::now();
+        create(&bed, 1, &["--name", round, "--mode", "global"], RUNS);
+        eventually(secs(20), "both nodes have their task", || {
+            let all = tasks(&bed, 1, round)?;
+            (by_node(&all).len() == 2)
+                .then_some(())
+                .ok_or_else(|| format!("{:?}", by_node(&all)))
+        });
+        let took = since.elapsed();
+        assert!(took < secs(2), "round {round}: it took {took:?}");
+        until_runs(&bed, 1, round, 2, secs(30));
+    }
 }

@@ -1,7 +1,7 @@
 //! `docker service update` and `rollback`, on real containers.
 
 use crate::bed::Bed;
-use crate::crew::{RUNS, TaskView, create, ids, tasks, until_runs, up};
+use crate::crew::{RUNS, TaskView, create, ids, tasks, until_containers, until_runs, up};
 use crate::wait::{eventually, secs};
 
 /// Where the service's update stands: state and message.
@@ -132,6 +132,19 @@ fn a_failing_update_is_paused_and_so_is_a_failing_rollback() {
     let words = "paused due to failure or early termination of task ";
     assert!(message.starts_with(&format!("update {words}")), "{message}");
     let all = tasks(&bed, 1, "web").expect("the tasks can be listed");
+    let failed = all.iter().find(|task| message.ends_with(task.id()));
+    let failed = failed.expect("the message names the task");
+    assert_eq!(failed.text("/Status/Err"), "task: non-zero exit (1)");
+    let shown = [
+        "service",
+        "ps",
+        "web",
+        "--no-trunc",
+        "--format",
+        "{{.Error}}",
+    ];
+    let shown = bed.docker(1, &shown).ok();
+    assert!(shown.contains("task: non-zero exit (1)"), "{shown}");
     let kept: Vec<_> = all.into_iter().filter(TaskView::runs).collect();
     assert!(kept.len() >= 2 && ids(&kept).iter().all(|id| ids(&first).contains(id)));
 
@@ -193,4 +206,57 @@ fn start_first_never_has_fewer_than_asked_for() {
         let (state, message) = update_of(&bed, "web")?;
         (state == "completed").then_some(()).ok_or(message)
     });
+}
+
+#[test]
+fn an_update_takes_over_from_one_that_is_under_way() {
+    let Some(bed) = up(1) else { return };
+    let options = ["--name", "web", "--replicas", "4", "--env", "V=1"];
+    let slow = ["--update-delay", "60s", "--update-monitor", "300ms"];
+    create(&bed, 1, &[&options[..], &slow].concat(), RUNS);
+    let first = until_runs(&bed, 1, "web", 4, secs(30));
+    update(&bed, &["--env-add", "V=2"]);
+    let words = until_update(&bed, "web", "updating");
+    assert_eq!(words, "update in progress");
+    let is_at = |count: usize| {
+        let env = env_of(&bed, "web");
+        let new = env.iter().filter(|env| env.contains("V=2")).count();
+        (env.len() == 4 && new == count)
+            .then_some(())
+            .ok_or_else(|| format!("{env:?}"))
+    };
+    eventually(secs(30), "one is of the second version", || is_at(1));
+
+    update(&bed, &["--env-add", "V=3", "--update-delay", "0s"]);
+    let message = eventually(secs(60), "the third update completes", || {
+        let (state, message) = update_of(&bed, "web")?;
+        let env = env_of(&bed, "web");
+        let done = state == "completed" && env == vec!["[\"V=3\"]"; 4];
+        done.then_some(message)
+            .ok_or_else(|| format!("{state}: {env:?}"))
+    });
+    assert_eq!(message, "update completed");
+    let last = until_runs(&bed, 1, "web", 4, secs(5));
+    assert!(ids(&last).iter().all(|id| !ids(&first).contains(id)));
+    // What a rollback goes back to is what the user had said before, even if little of it ever ran.
+    bed.docker(1, &["service", "rollback", "--detach", "web"])
+        .ok();
+    eventually(secs(20), "it goes back to the second", || {
+        env_of(&bed, "web")
+            .iter()
+            .any(|env| env.contains("V=2"))
+            .then_some(())
+            .ok_or_else(|| format!("{:?}", env_of(&bed, "web")))
+    });
+
+    // And it is removed in the middle of that.
+    bed.docker(1, &["service", "rm", "web"]).ok();
+    until_containers(&bed, 1, 0);
+    eventually(secs(20), "no task is left", || {
+        let all = bed.get(1, "/tasks")?;
+        let none = all.as_array().is_some_and(Vec::is_empty);
+        none.then_some(()).ok_or_else(|| all.to_string())
+    });
+    bed.docker(1, &["service", "inspect", "web"])
+        .refused_with("no such service: web");
 }

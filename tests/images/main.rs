@@ -15,6 +15,7 @@ mod mesh;
 mod names;
 mod proxy;
 mod pull;
+mod push;
 mod quic;
 mod wait;
 mod world;

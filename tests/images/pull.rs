@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use skein::agent::images::chain::digest_of;
 use skein::agent::images::manifest::OCI_MANIFEST;
-use skein::agent::images::{Images, Platform, Progress, RegistryAuth};
+use skein::agent::images::{Images, Platform, Progress, PullError, RegistryAuth};
 use zeroize::Zeroizing;
 
 use crate::fake::{Answers, Fake};
@@ -13,7 +13,7 @@ use crate::make::{Layout, noise, sample};
 use crate::proxy::Proxy;
 use crate::world::{Told, World, free_port};
 
-fn password(username: &str, password: &str) -> RegistryAuth {
+pub(crate) fn password(username: &str, password: &str) -> RegistryAuth {
     RegistryAuth::Password {
         username: username.into(),
         password: Zeroizing::new(password.into()),
@@ -354,4 +354,40 @@ async fn a_dropped_pull_leaves_the_next_one_free() {
         .await
         .unwrap();
     assert_eq!(images.resolve(&name).await.unwrap().unwrap().tags, [name]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_described_without_a_pull() {
+    let Some(world) = World::new() else { return };
+    let registry = world.registry(false);
+    let layout = sample(&world.path("layout"), "one", 1, 200_000);
+    registry.push(&layout, "one", "team/app:v1");
+    let images = world.node().await;
+    let name = format!("{}/team/app:v1", registry.address);
+
+    let told = images.describe(&name, None).await.unwrap();
+    assert!(
+        images.resolve(&name).await.unwrap().is_none(),
+        "nothing is written"
+    );
+    assert_eq!(told.platforms.len(), 1);
+    assert_eq!(told.platforms[0].os, "linux");
+    let missing = format!("{}/team/app:v9", registry.address);
+    let error = images.describe(&missing, None).await.unwrap_err();
+    assert!(error.to_string().contains("manifest unknown"), "{error}");
+    let error = images.describe("Not Good", None).await.unwrap_err();
+    assert!(matches!(error, PullError::Reference(_)), "{error}");
+
+    let pulled = images.pull(&name, None, None, &Progress::none()).await;
+    assert_eq!(pulled.unwrap().manifest, told.target.digest);
+    drop(registry);
+    let again = images.describe(&name, None).await.unwrap();
+    assert_eq!(
+        again, told,
+        "what is here speaks for a registry that is not"
+    );
+    let pinned = format!("{name}@{}", told.target.digest);
+    assert_eq!(images.describe(&pinned, None).await.unwrap(), told);
+    let error = images.describe(&missing, None).await.unwrap_err();
+    assert!(error.to_string().contains("connection refused"), "{error}");
 }

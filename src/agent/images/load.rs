@@ -118,6 +118,41 @@ fn spool_error(error: io::Error) -> LoadError {
     }
 }
 
+/// What an entry of OCI's list is called.
+struct Names<'a> {
+    /// By notes of its own.
+    own: BTreeSet<Reference>,
+    /// By any entry's notes: Docker's list, which has them too, gives them to no other entry.
+    all: Arc<BTreeSet<Reference>>,
+    docker: &'a [DockerEntry],
+}
+
+/// Each image of OCI's list once, however often it is there under another name.
+fn with_names(images: Vec<Descriptor>, docker: &[DockerEntry]) -> Vec<(Descriptor, Names<'_>)> {
+    let noted = images
+        .iter()
+        .filter_map(|image| noted_name(&image.annotations));
+    let all: Arc<BTreeSet<Reference>> = Arc::new(noted.collect());
+    let mut entries: Vec<(Descriptor, Names<'_>)> = Vec::new();
+    for image in images {
+        let noted = noted_name(&image.annotations);
+        let known = entries
+            .iter_mut()
+            .find(|(known, _)| known.digest == image.digest);
+        if let Some((_, names)) = known {
+            names.own.extend(noted);
+            continue;
+        }
+        let names = Names {
+            own: noted.into_iter().collect(),
+            all: all.clone(),
+            docker,
+        };
+        entries.push((image, names));
+    }
+    entries
+}
+
 struct Load {
     inner: Arc<Inner>,
     store: Containerd,
@@ -131,11 +166,8 @@ impl Load {
         match (oci, docker) {
             (Some(images), docker) => {
                 let mut loaded = Vec::new();
-                for image in images {
-                    loaded.extend(
-                        self.oci(&image, docker.as_deref().unwrap_or_default())
-                            .await?,
-                    );
+                for (image, names) in with_names(images, docker.as_deref().unwrap_or_default()) {
+                    loaded.extend(self.oci(&image, names).await?);
                 }
                 Ok(loaded)
             }
@@ -159,7 +191,8 @@ impl Load {
             .unwrap_or_else(|error| Err(LoadError::Read(io::Error::other(error))));
         let (manifest, parts) = made?;
         for (digest, span) in &parts {
-            self.write(*digest, *span).await?;
+            let is_layer = *digest != manifest.config.digest;
+            self.write(*digest, *span, is_layer).await?;
         }
         let bytes = manifest.to_bytes();
         let target = Descriptor::new(&manifest.media_type, digest_of(&bytes), bytes.len() as u64);
@@ -180,7 +213,7 @@ impl Load {
     async fn oci(
         &self,
         entry: &Descriptor,
-        docker: &[DockerEntry],
+        mut names: Names<'_>,
     ) -> Result<Vec<String>, LoadError> {
         let document = self.document(entry.digest).await?;
         let target = Descriptor::new(
@@ -201,15 +234,19 @@ impl Load {
             }
         };
         self.store.label(entry.digest, &labels).await?;
-        let mut names: BTreeSet<Reference> = noted_name(&entry.annotations).into_iter().collect();
         let config = manifest.config.digest.hex();
-        let same = docker.iter().filter(|entry| entry.config.contains(&config));
+        let same = names
+            .docker
+            .iter()
+            .filter(|entry| entry.config.contains(&config));
         let tags = same.flat_map(|entry| entry.repo_tags.iter().flatten());
-        names.extend(
-            tags.filter_map(|name| name.parse::<Reference>().ok())
-                .map(Reference::or_latest),
-        );
-        self.name(&target, names.into_iter().collect(), &file).await
+        let tags = tags.filter_map(|name| name.parse::<Reference>().ok());
+        let others = tags
+            .map(Reference::or_latest)
+            .filter(|name| !names.all.contains(name));
+        names.own.extend(others);
+        self.name(&target, names.own.into_iter().collect(), &file)
+            .await
     }
 
     /// The images of an index that are in the archive. Returns the one for this machine, or else any.
@@ -267,13 +304,14 @@ impl Load {
     async fn parts(&self, at: Digest, manifest: &Manifest) -> Result<ConfigFile, LoadError> {
         for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
             let span = self.blob(part.digest)?;
-            self.write(part.digest, span).await?;
+            let is_layer = part.digest != manifest.config.digest;
+            self.write(part.digest, span, is_layer).await?;
         }
         self.finish(at, manifest).await
     }
 
-    /// Copies content into containerd, which compares.
-    async fn write(&self, digest: Digest, span: Span) -> Result<(), LoadError> {
+    /// Copies content into containerd, which compares. Progress is told of layers.
+    async fn write(&self, digest: Digest, span: Span, is_layer: bool) -> Result<(), LoadError> {
         let _turn = self.inner.busy.on(digest.to_string()).await;
         let Some(mut writer) = self.store.write(digest, span.length).await? else {
             return Ok(self.store.keep(digest).await?);
@@ -297,7 +335,9 @@ impl Load {
             }
             at += piece.len() as u64;
             writer.push(piece).await?;
-            self.progress.layer(digest, Step::Loading(at, span.length));
+            if is_layer {
+                self.progress.layer(digest, Step::Loading(at, span.length));
+            }
         }
         match writer.commit(&BTreeMap::new()).await {
             Err(error) if error.is_mismatch() => {

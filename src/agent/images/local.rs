@@ -20,6 +20,9 @@ use crate::model::{Digest, ImageConfig, Timestamp};
 /// Images whose content is remembered.
 const REMEMBERED: usize = 1024;
 
+/// Questions for images at a time. Many tasks that come at once would each have a list of all images in memory.
+pub(super) const LOOKUPS_AT_ONCE: usize = 4;
+
 /// What a record is called whose image has lost its last name.
 pub(super) const DANGLING: &str = "skein.dangling@";
 
@@ -90,22 +93,29 @@ impl Images {
     /// The image that a name, a name with a digest, an ID or the first digits of one stand for here; `None` when
     /// there is none.
     pub async fn resolve(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
-        let records = self.0.store.records().await?;
-        let Some(target) = self.0.find(&records, reference).await? else {
-            return Ok(None);
-        };
-        self.0.image(&records, &target).await
+        let _permit = self.0.lookups.acquire().await.ok();
+        // Boxed, so that those who wait for a permit take little memory.
+        Box::pin(async {
+            let records = self.0.store.records().await?;
+            let Some(target) = self.0.find(&records, reference).await? else {
+                return Ok(None);
+            };
+            self.0.image(&records, &target).await
+        })
+        .await
     }
 
     /// Every image that is here, newest first.
     pub async fn list(&self) -> Result<Vec<LocalImage>, ImageError> {
         let records = self.0.store.records().await?;
-        let mut images: BTreeMap<Digest, LocalImage> = BTreeMap::new();
+        let mut found: BTreeMap<Digest, Found<'_>> = BTreeMap::new();
         for record in &records {
-            match self.0.image(&records, &record.target).await {
-                Ok(Some(image)) => {
-                    images.entry(image.id).or_insert(image);
-                }
+            match self.0.facts(&record.target).await {
+                Ok(Some(facts)) => found
+                    .entry(facts.manifest.config.digest)
+                    .or_insert_with(|| (facts, Vec::new()))
+                    .1
+                    .push(record),
                 Ok(None) => {}
                 Err(ImageError::Damaged { name, .. }) => {
                     tracing::debug!(image = %name, "an image cannot be read and is not listed");
@@ -113,7 +123,10 @@ impl Images {
                 Err(error) => return Err(error),
             }
         }
-        let mut images: Vec<LocalImage> = images.into_values().collect();
+        let images = found
+            .values()
+            .map(|(facts, named)| described(facts, &named[0].target, named));
+        let mut images: Vec<LocalImage> = images.collect();
         images.sort_by_key(|image| (std::cmp::Reverse(image.created), image.id));
         Ok(images)
     }
@@ -188,6 +201,42 @@ fn id_digits(text: &str) -> Option<&str> {
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     good.then_some(digits)
+}
+
+/// An image that was found, and the records that name it.
+type Found<'a> = (Arc<Facts>, Vec<&'a Record>);
+
+/// The image that a target is, with the names that these records give it.
+fn described(facts: &Facts, target: &Descriptor, named: &[&Record]) -> LocalImage {
+    let (mut tags, mut digests, mut updated) = (Vec::new(), Vec::new(), Timestamp::default());
+    for record in named {
+        updated = updated.max(record.updated);
+        if record.name.starts_with(DANGLING) {
+            continue;
+        }
+        if let Ok(name) = record.name.parse::<Reference>() {
+            tags.extend(name.tag().is_some().then(|| name.familiar()));
+            digests.push(name.at(record.target.digest).familiar());
+        }
+    }
+    tags.sort();
+    digests.sort();
+    digests.dedup();
+    LocalImage {
+        id: facts.manifest.config.digest,
+        manifest: facts.manifest_at,
+        target: target.clone(),
+        config: facts.file.config.clone(),
+        platform: facts.file.platform.clone(),
+        created: facts.file.created,
+        tags,
+        digests,
+        chain: chain_ids(&facts.file.diff_ids),
+        diff_ids: facts.file.diff_ids.clone(),
+        size: facts.layers.iter().sum(),
+        layer_sizes: facts.layers.clone(),
+        updated,
+    }
 }
 
 impl Inner {
@@ -267,40 +316,15 @@ impl Inner {
             return Ok(None);
         };
         let id = facts.manifest.config.digest;
-        let (mut tags, mut digests, mut updated) = (Vec::new(), Vec::new(), Timestamp::default());
+        let mut named = Vec::new();
         for record in records {
             let same = record.target.digest == target.digest
                 || matches!(self.facts(&record.target).await, Ok(Some(facts)) if facts.manifest.config.digest == id);
-            if !same {
-                continue;
-            }
-            updated = updated.max(record.updated);
-            if record.name.starts_with(DANGLING) {
-                continue;
-            }
-            if let Ok(name) = record.name.parse::<Reference>() {
-                tags.extend(name.tag().is_some().then(|| name.familiar()));
-                digests.push(name.at(record.target.digest).familiar());
+            if same {
+                named.push(record);
             }
         }
-        tags.sort();
-        digests.sort();
-        digests.dedup();
-        Ok(Some(LocalImage {
-            id,
-            manifest: facts.manifest_at,
-            target: target.clone(),
-            config: facts.file.config.clone(),
-            platform: facts.file.platform.clone(),
-            created: facts.file.created,
-            tags,
-            digests,
-            chain: chain_ids(&facts.file.diff_ids),
-            diff_ids: facts.file.diff_ids.clone(),
-            size: facts.layers.iter().sum(),
-            layer_sizes: facts.layers.clone(),
-            updated,
-        }))
+        Ok(Some(described(&facts, target, &named)))
     }
 
     /// What the content of a target says. `None` when it is not all here.

@@ -8,8 +8,8 @@
 //! name ──registry or peer──► index ──platform──► manifest ──► config, layers ──unpack──► chain of snapshots
 //! ```
 //!
-//! The parts are pure but for `containerd` (the stores), `registry` (HTTP), `source`, `fetch`, `pull`, `load` and
-//! `save`, which move bytes.
+//! The parts are pure but for `containerd` (the stores), `registry` (HTTP), `source`, `fetch`, `pull`, `load`,
+//! `save` and `push`, which move bytes.
 
 mod archive;
 pub mod auth;
@@ -18,6 +18,7 @@ pub mod chain;
 pub mod claims;
 pub mod config;
 pub mod containerd;
+pub mod describe;
 pub mod error;
 mod fetch;
 mod load;
@@ -29,6 +30,7 @@ pub mod platform;
 pub mod progress;
 pub mod prune;
 pub mod pull;
+pub mod push;
 mod reach;
 mod registry;
 pub mod sample;
@@ -47,6 +49,7 @@ pub use crate::model::reference::{self, Reference};
 use crate::model::{Digest, Timestamp};
 pub use auth::RegistryAuth;
 pub use containerd::{ConnectError, StoreError};
+pub use describe::Described;
 pub use error::{ImageError, LoadError, PullError};
 pub use local::LocalImage;
 pub use names::{InUse, Removed, User};
@@ -55,6 +58,7 @@ pub use platform::Platform;
 pub use progress::{Progress, Step, Update};
 pub use prune::{Disk, PruneFilters, Pruned};
 pub use pull::Pulled;
+pub use push::{PushError, Pushed};
 
 use busy::Busy;
 use claims::Claims;
@@ -92,6 +96,7 @@ struct Inner {
     busy: Busy,
     reach: Reach,
     places: Arc<Semaphore>,
+    lookups: Semaphore,
     scratch: PathBuf,
     clock: fn() -> Timestamp,
     facts: Mutex<BTreeMap<Digest, Arc<Facts>>>,
@@ -131,6 +136,7 @@ impl Images {
             busy: Busy::default(),
             reach: Reach::default(),
             places: Arc::new(Semaphore::new(pull::LAYERS_AT_ONCE)),
+            lookups: Semaphore::new(local::LOOKUPS_AT_ONCE),
             scratch: settings.scratch,
             clock: settings.clock,
             facts: Mutex::default(),

@@ -39,6 +39,14 @@ pub enum Step {
     Complete,
     /// A layer comes out of an archive.
     Loading(u64, u64),
+    /// A layer is to be sent.
+    Preparing,
+    /// So many bytes of so many are sent.
+    Pushing(u64, u64),
+    /// All are.
+    Pushed,
+    /// The registry has the layer already.
+    LayerExists,
     /// The digest of the whole.
     Digest(Digest),
     /// Words for the whole.
@@ -59,6 +67,10 @@ impl Step {
             Self::Extracting(..) => "Extracting".into(),
             Self::Complete => "Pull complete".into(),
             Self::Loading(..) => "Loading layer".into(),
+            Self::Preparing => "Preparing".into(),
+            Self::Pushing(..) => "Pushing".into(),
+            Self::Pushed => "Pushed".into(),
+            Self::LayerExists => "Layer already exists".into(),
             Self::Digest(digest) => format!("Digest: {digest}"),
             Self::Status(words) => words.clone(),
         }
@@ -69,7 +81,8 @@ impl Step {
         match self {
             Self::Downloading(done, all)
             | Self::Extracting(done, all)
-            | Self::Loading(done, all) => Some((*done, *all)),
+            | Self::Loading(done, all)
+            | Self::Pushing(done, all) => Some((*done, *all)),
             Self::PullingFrom(_)
             | Self::PullingLayer
             | Self::Waiting
@@ -77,6 +90,9 @@ impl Step {
             | Self::Verifying
             | Self::Downloaded
             | Self::Complete
+            | Self::Preparing
+            | Self::Pushed
+            | Self::LayerExists
             | Self::Digest(_)
             | Self::Status(_) => None,
         }

@@ -168,6 +168,13 @@ impl Inner {
         let Some(digest) = digest else {
             return Ok(None);
         };
+        // Boxed, so that those who wait for a permit take little memory.
+        let _permit = self.lookups.acquire().await.ok();
+        Box::pin(self.whole_here(digest, name)).await
+    }
+
+    /// The image of a settled name, when its record still stands for `digest` and its layers are unpacked.
+    async fn whole_here(&self, digest: Digest, name: &str) -> Result<Option<Pulled>, PullError> {
         let Some(record) = self.store.record(name).await? else {
             return Ok(None);
         };
@@ -250,13 +257,13 @@ impl Job {
         name: &str,
         platform: Option<&Platform>,
     ) -> Result<Pulled, PullError> {
+        let before = self.store.record(name).await?;
+        let (target, document) = self.target().await?;
+        // Not before: a name that cannot be had is told in no other words than the error's.
         let shown = self.reference.tag().map(String::from);
         let shown = shown.or_else(|| self.reference.digest().map(|digest| digest.to_string()));
         let from = Step::PullingFrom(self.reference.path().to_string());
         self.progress.tell(shown.unwrap_or_default(), from);
-        let before = self.store.record(name).await?;
-
-        let (target, document) = self.target().await?;
         let (manifest_at, manifest, index) = self.manifest(&target, document, platform).await?;
         let file = self.config(&manifest).await?;
         if let Some(wanted) =

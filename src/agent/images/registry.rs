@@ -77,6 +77,24 @@ impl Registries {
         reference: &Reference,
         auth: Option<&RegistryAuth>,
     ) -> Result<Repository, PullError> {
+        self.open_to(RegistryOperation::Pull, reference, auth).await
+    }
+
+    /// A repository that answers, with the right to push to it when the credentials give that.
+    pub(super) async fn open_to_push(
+        &self,
+        reference: &Reference,
+        auth: Option<&RegistryAuth>,
+    ) -> Result<Repository, PullError> {
+        self.open_to(RegistryOperation::Push, reference, auth).await
+    }
+
+    async fn open_to(
+        &self,
+        operation: RegistryOperation,
+        reference: &Reference,
+        auth: Option<&RegistryAuth>,
+    ) -> Result<Repository, PullError> {
         let registry = reference.registry();
         let schemes: &[Scheme] =
             match is_loopback(registry) || self.insecure.iter().any(|one| one == registry) {
@@ -94,7 +112,7 @@ impl Registries {
         keys.sort_by_key(|key| !self.kept().iter().any(|(kept, _)| kept == key));
         let mut failure = None;
         for key in keys {
-            match self.try_open(&key, reference, auth).await {
+            match self.try_open(operation, &key, reference, auth).await {
                 Err(error @ PullError::Unreachable { .. }) => failure = Some(error),
                 other => return other,
             }
@@ -107,6 +125,7 @@ impl Registries {
 
     async fn try_open(
         &self,
+        operation: RegistryOperation,
         key: &Key,
         reference: &Reference,
         auth: Option<&RegistryAuth>,
@@ -143,7 +162,7 @@ impl Registries {
         };
         let admitted = repository
             .client
-            .auth(&repository.base, &repository.auth, RegistryOperation::Pull)
+            .auth(&repository.base, &repository.auth, operation)
             .await;
         match admitted {
             Ok(token) => repository.by_token = token.is_some(),
@@ -300,6 +319,73 @@ impl Repository {
         })
     }
 
+    /// Asks for something that is not there, so that the registry looks at the credentials.
+    pub(super) async fn knock(&self) -> Result<(), PullError> {
+        let asked = self
+            .client
+            .fetch_manifest_digest(&self.base, &self.auth)
+            .await;
+        match asked.map_err(|error| self.words(&self.url, error)) {
+            // It is let in, or would be where it has rights: who it is was believed.
+            Ok(_) | Err(PullError::Unknown { .. } | PullError::Denied { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The registry's address, as errors name it.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether a blob is known to be there already. A registry that does not say is sent it, and says then what is
+    /// wrong.
+    pub(super) async fn has_blob(&self, digest: Digest) -> bool {
+        self.client
+            .store_auth_if_needed(self.base.resolve_registry(), &self.auth)
+            .await;
+        let there = self
+            .client
+            .blob_exists(&self.base, &digest.to_string())
+            .await;
+        there.unwrap_or(false)
+    }
+
+    /// Sends a blob.
+    pub(super) async fn put_blob(
+        &self,
+        digest: Digest,
+        size: u64,
+        bytes: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<(), PullError> {
+        let url = format!("{}{}/blobs/uploads/", self.url, self.base.repository());
+        let bytes = bytes.map(|piece| piece.map_err(OciDistributionError::IoError));
+        let sent = self
+            .client
+            .push_blob_stream(&self.base, bytes, &digest.to_string(), Some(size))
+            .await;
+        sent.map(drop).map_err(|error| self.words(&url, error))
+    }
+
+    /// Lets the tag, or with `digest` only that, stand for a manifest or an index.
+    pub(super) async fn put_manifest(
+        &self,
+        digest: Option<Digest>,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<(), PullError> {
+        let url = format!("{}{}/manifests/", self.url, self.base.repository());
+        let target = match digest {
+            Some(digest) => self.base.clone_with_digest(digest.to_string()),
+            None => self.base.clone(),
+        };
+        let Ok(kind) = media_type.parse() else {
+            let why = format!("the manifest's media type {media_type:?} cannot be sent");
+            return Err(PullError::Registry { url, why });
+        };
+        let sent = self.client.push_manifest_raw(&target, bytes, kind).await;
+        sent.map(drop).map_err(|error| self.words(&url, error))
+    }
+
     /// Docker's words for what went wrong at `url`.
     fn words(&self, url: &str, error: OciDistributionError) -> PullError {
         let unknown = |why: String| PullError::Unknown {
@@ -311,8 +397,14 @@ impl Repository {
         };
         match error {
             OciDistributionError::RequestError(error) => unreachable(url, Box::new(error)),
-            OciDistributionError::UnauthorizedError { .. } if self.by_token => denied(),
-            OciDistributionError::UnauthorizedError { .. } => PullError::Unauthorized {
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError { code: 401, .. }
+                if self.by_token =>
+            {
+                denied()
+            }
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError { code: 401, .. } => PullError::Unauthorized {
                 url: url.into(),
                 why: match self.auth {
                     OciAuth::Anonymous => "no basic auth credentials".into(),

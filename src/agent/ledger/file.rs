@@ -27,8 +27,8 @@ use crate::model::TaskId;
 /// The format that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
-/// Memory that redb may use to cache pages: it is written far more than read.
-const CACHE: usize = 1 << 20;
+/// Memory that redb may use to cache pages: it is read once, and the system keeps what is written as well.
+const CACHE: usize = 128 << 10;
 
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 const ORDERS: Table = TableDefinition::new("orders");

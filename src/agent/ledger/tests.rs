@@ -37,6 +37,7 @@ fn order(task: u128) -> Order {
                 }),
                 ..TaskSpec::default()
             },
+            generic_resources: Vec::new(),
             log_driver: None,
             registry_auth: Default::default(),
         },

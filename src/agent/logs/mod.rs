@@ -31,52 +31,17 @@ mod stamp;
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use crate::model::Timestamp;
 
+pub use crate::model::log::{LogLine, Origin, ReadOptions};
 pub use options::{Driver, LogOptions, OptionError, check};
-pub use reader::{Lines, ReadError, ReadOptions, read};
+pub use reader::{Lines, ReadError, read};
 
 /// Where the system's journal takes messages.
 pub const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Name of the file in a container's directory that tells the logger what to do: the container's configuration, JSON.
 pub const CONFIG_FILE: &str = "config.json";
-
-/// One of a container's two outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl Origin {
-    /// As it stands in the files.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// One line that a container wrote, or a piece of one that is longer than 16 KiB.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// When it was taken down. The pieces of one line share a time.
-    pub at: Timestamp,
-    /// Where it was written to.
-    pub stream: Origin,
-    /// The bytes, with the line's end when it has one.
-    pub line: Bytes,
-    /// The line goes on in the next one of this stream, or the container ended within it.
-    pub partial: bool,
-    /// What goes along with the container's lines by the options `labels`, `env` and `tag`, by name.
-    pub details: Vec<(String, String)>,
-}
 
 /// Why a driver cannot be used on this machine as it is.
 #[derive(Debug, thiserror::Error)]

@@ -21,45 +21,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::options::Driver;
-use super::{LogLine, Origin, journald, log_path};
-use crate::model::Timestamp;
-
+use super::{LogLine, Origin, ReadOptions, journald, log_path};
 use cursor::{Batch, Cursor};
 use records::Format;
 use watch::Watch;
 
 /// How long a follower waits, after the container has ended, for its logger to have written all.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Which lines are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadOptions {
-    /// Goes on until the container has ended.
-    pub follow: bool,
-    /// Only so many at the end of what is there; all when `None`. Counted before the other choices, as Docker does.
-    pub tail: Option<u64>,
-    /// Only lines of this time or later.
-    pub since: Option<Timestamp>,
-    /// Ends at the first line after this time.
-    pub until: Option<Timestamp>,
-    /// Those of standard output.
-    pub stdout: bool,
-    /// Those of standard error.
-    pub stderr: bool,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        Self {
-            follow: false,
-            tail: None,
-            since: None,
-            until: None,
-            stdout: true,
-            stderr: true,
-        }
-    }
-}
 
 /// What becomes of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

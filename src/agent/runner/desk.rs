@@ -234,18 +234,23 @@ impl<R: Runtime, S: Stock, H: HealthExec> Desk<R, S, H> {
         let (sender, orders) = watch::channel(Arc::new(kept.order));
         self.shared.tell(task, &kept.progress.status);
         self.orders.insert(task, sender);
-        let work = Work::new(
+        let work = Box::new(Work::new(
             self.shared.clone(),
             task,
             orders,
             kept.progress,
             kept.made,
             seen,
-        );
+        ));
         let stop = self.shared.stop.clone();
         let ends = self.ends.clone();
+        // Boxed, for each future that holds another as an argument has room for it twice.
         let work = async move {
-            if stop.run_until_cancelled(work.run()).await.is_some() {
+            if stop
+                .run_until_cancelled(Box::pin(work.run()))
+                .await
+                .is_some()
+            {
                 // Nobody listens any more once the desk has stopped.
                 let _ = ends.send(task).await;
             }

@@ -67,11 +67,11 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     /// The next question for its health, if it is asked at all.
     fn question(&self) -> Option<Question> {
-        let made = self.made.as_ref()?;
         let plan = self.checkup.as_ref()?.plan();
+        let process = self.manners.as_ref()?.asks.as_deref()?;
         Some(Question {
             at: self.ask_at,
-            process: plan.process(&made.container),
+            process: process.clone(),
             deadline: plan.timeout,
         })
     }

@@ -21,7 +21,7 @@ use crate::agent::task::health::{Checkup, Health};
 use crate::agent::task::kept::{Made, Order, Progress, Want};
 use crate::agent::task::machine::{self, Action, Seen, Sight, Step, Stopping};
 use crate::agent::task::plan::{self, Planned, signal_number};
-use crate::model::container::MountSource;
+use crate::model::container::{MountSource, ProcessConfig};
 use crate::model::{ContainerId, TaskId, TaskState, TaskStatus};
 
 /// The first wait before an action is tried again; doubled each time, with jitter.
@@ -89,13 +89,35 @@ impl From<StockError> for Hitch {
     }
 }
 
+/// What stays of a container's making for as long as its process runs.
+pub(super) struct Manners {
+    /// What asks it to end.
+    signal: i32,
+    /// How long it has from then on.
+    grace: Duration,
+    /// The program that asks for its health.
+    pub(super) asks: Option<Box<ProcessConfig>>,
+}
+
+impl Manners {
+    fn of(made: &Made) -> Self {
+        let plan = made.health.as_ref();
+        Self {
+            signal: signal_number(&made.container.stop_signal).unwrap_or(SIGTERM),
+            grace: made.container.stop_grace,
+            asks: plan.map(|plan| Box::new(plan.process(&made.container))),
+        }
+    }
+}
+
 pub(super) struct Work<R, S, H> {
     pub(super) shared: Arc<Shared<R, S, H>>,
     pub(super) orders: watch::Receiver<Arc<Order>>,
     pub(super) progress: Progress,
-    pub(super) made: Option<Made>,
     pub(super) seen: Seen,
     pub(super) checkup: Option<Checkup>,
+    /// How its container is asked to end, and for its health, once its process has begun.
+    pub(super) manners: Option<Manners>,
     /// When the next question for its health is due.
     pub(super) ask_at: Instant,
     /// When its process began, as far as this life knows.
@@ -103,6 +125,8 @@ pub(super) struct Work<R, S, H> {
     /// When it has had enough time to end.
     pub(super) patience_ends: Instant,
     task: TaskId,
+    /// Its container, until its process has begun: nobody makes it anew after that, and most tasks run.
+    made: Option<Box<Made>>,
     /// `made` is on disk.
     made_is_kept: bool,
     /// Held from the making of its container until its process has begun.
@@ -131,12 +155,13 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
                 ..Seen::default()
             },
             checkup: None,
+            manners: made.as_ref().map(Manners::of),
             ask_at: now,
             began: now,
             patience_ends: now,
             task,
             made_is_kept: made.is_some(),
-            made,
+            made: made.map(Box::new),
             permit: None,
             backoff: Backoff::default(),
         };
@@ -145,7 +170,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
     }
 
     /// Works until the task is forgotten or the daemon stops.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         loop {
             let order = self.orders.borrow_and_update().clone();
             let action = machine::next(&order, &self.progress, &self.seen);
@@ -183,8 +208,15 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         match action {
             Action::Look => Box::pin(self.look()).await,
             Action::Gather => Box::pin(self.gather(order)).await,
-            Action::Create => Box::pin(self.create(order.want())).await,
-            Action::Start => Box::pin(self.start()).await,
+            // Many may wait for their turn, and take no more memory than those who watch.
+            Action::Create => match self.has_turn().await {
+                true => Box::pin(self.create(order.want())).await,
+                false => Ok(()),
+            },
+            Action::Start => match self.has_turn().await {
+                true => Box::pin(self.start()).await,
+                false => Ok(()),
+            },
             Action::Watch => self.watch(order.want()).await,
             Action::Stop => Box::pin(self.stop(order)).await,
             Action::Kill => Box::pin(self.kill()).await,
@@ -273,11 +305,19 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     /// Takes note of how its container is.
     pub(super) fn sees(&mut self, container: Sight) {
-        self.seen.container = container;
-        if !matches!(container, Sight::Running { .. }) || self.checkup.is_some() {
+        let begun = self.progress.status.state >= TaskState::Starting;
+        self.seen.container = match container {
+            // Made by a life that did not come to write down as what: nobody knows how to end it, or to ask its health.
+            Sight::Created if self.made.is_none() && !begun => Sight::Ruin,
+            container => container,
+        };
+        if !matches!(container, Sight::Running { .. }) {
             return;
         }
-        let Some(plan) = self.made.as_ref().and_then(|made| made.health.clone()) else {
+        // Should it be made once more after all, it is decided anew.
+        self.made_is_kept = false;
+        let plan = self.made.take().and_then(|made| made.health);
+        let Some(plan) = plan.filter(|_| self.checkup.is_none()) else {
             return;
         };
         let age = self.progress.started.map(|at| self.shared.now().since(at));
@@ -303,39 +343,55 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
     /// Gathers what the container needs; gives up as soon as it is no longer wanted.
     async fn gather(&mut self, order: &Order) -> Result<(), Hitch> {
         let id = self.container()?;
+        if self.seen.container == Sight::Ruin {
+            return self.rename(id).await;
+        }
         let shared = self.shared.clone();
         let gathering = gather(&shared, order, id);
         let made = tokio::select! {
             made = gathering => made?,
             () = unwanted(&mut self.orders) => return Ok(()),
         };
-        self.made = Some(made);
+        self.manners = Some(Manners::of(&made));
+        self.made = Some(Box::new(made));
         self.seen.gathered = true;
         Ok(())
     }
 
-    async fn create(&mut self, want: Want) -> Result<(), Hitch> {
-        let id = self.container()?;
+    /// Waits until it may make or begin its container; `false` when it is to end meanwhile.
+    async fn has_turn(&mut self) -> bool {
         if self.permit.is_none() {
             let starts = self.shared.starts.clone();
             self.permit = tokio::select! {
                 permit = starts.acquire_owned() => permit.ok(),
-                () = unwanted(&mut self.orders) => return Ok(()),
+                () = unwanted(&mut self.orders) => return false,
             };
         }
+        true
+    }
+
+    async fn create(&mut self, want: Want) -> Result<(), Hitch> {
+        let id = self.container()?;
         let Some(made) = &self.made else {
             self.seen.gathered = false;
             return Ok(());
         };
-        if !self.made_is_kept {
-            let writes = [
-                Write::Progress(self.task, &self.progress),
-                Write::Made(self.task, made),
-            ];
-            self.shared.ledger.write(&writes).await?;
-            self.made_is_kept = true;
-        }
-        match self.shared.runtime.create(&made.container).await {
+        let writes = [
+            Write::Progress(self.task, &self.progress),
+            Write::Made(self.task, made),
+        ];
+        let is_kept = self.made_is_kept;
+        let kept = async {
+            match is_kept {
+                true => Ok(()),
+                false => self.shared.ledger.write(&writes).await,
+            }
+        };
+        // At the same time: its name was bound before, so a life that is cut short finds the one without the other.
+        let (kept, created) = tokio::join!(kept, self.shared.runtime.create(&made.container));
+        kept?;
+        self.made_is_kept = true;
+        match created {
             Ok(()) => {
                 self.sees(Sight::Created);
                 if want < Want::Run {
@@ -367,6 +423,7 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         .await?;
         self.made = None;
         self.made_is_kept = false;
+        self.manners = None;
         self.seen = Seen {
             container: Sight::Absent,
             ..Seen::default()
@@ -376,13 +433,9 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     async fn start(&mut self) -> Result<(), Hitch> {
         let id = self.container()?;
-        if self.permit.is_none() {
-            let starts = self.shared.starts.clone();
-            self.permit = tokio::select! {
-                permit = starts.acquire_owned() => permit.ok(),
-                () = unwanted(&mut self.orders) => return Ok(()),
-            };
-        }
+        // First: a machine that is switched off may lose the container and must not lose that it began.
+        let write = [Write::Progress(self.task, &self.progress)];
+        self.shared.ledger.write(&write).await?;
         let started = self.shared.runtime.start(id).await;
         self.permit = None;
         match started {
@@ -430,9 +483,8 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
 
     /// The stop signal, and how long it has from then on.
     fn manners(&self, order: &Order) -> (i32, Duration) {
-        if let Some(made) = &self.made {
-            let signal = signal_number(&made.container.stop_signal);
-            return (signal.unwrap_or(SIGTERM), made.container.stop_grace);
+        if let Some(manners) = &self.manners {
+            return (manners.signal, manners.grace);
         }
         // Adopted without a record of its making: the image's own signal is not known.
         let spec = order

@@ -113,7 +113,7 @@ pub enum Doom {
     Unhealthy,
 }
 
-/// The container as it was decided, kept before it is made.
+/// The container as it was decided, kept before its process begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Made {
     /// The container.

@@ -76,7 +76,7 @@ pub enum Action {
     Look,
     /// Fetch the image, find the volumes, decide on the container.
     Gather,
-    /// Write the container down, then make it.
+    /// Make the container, and write down what it is.
     Create,
     /// Begin its process.
     Start,
@@ -158,7 +158,8 @@ pub fn refused(state: TaskState, words: &str) -> Action {
 /// looking: what is being prepared is prepared again.
 pub fn must_be_kept(to: TaskState, want: Want) -> bool {
     match to {
-        TaskState::Preparing => false,
+        // Written as its process begins.
+        TaskState::Preparing | TaskState::Starting => false,
         TaskState::Ready => want < Want::Run,
         _ => true,
     }

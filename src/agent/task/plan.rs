@@ -8,11 +8,9 @@ mod environment;
 mod mounts;
 
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine;
-use nix::sys::signal::Signal;
 
 use super::health::HealthPlan;
 use crate::agent::logs;
@@ -20,6 +18,7 @@ use crate::model::container::{
     DnsConfig, ImageRef, LogConfig, NetworkMode, ProcessConfig, Seccomp, Security, Sharing,
 };
 use crate::model::limits::{ResourceLimits, Ulimit};
+pub use crate::model::signal::signal_number;
 use crate::model::task_spec::template::{TemplateContext, TemplateError, expand};
 use crate::model::task_spec::{ContainerSpec, Driver, Privileges, TaskSpec};
 use crate::model::{ContainerConfig, ContainerId, ImageConfig, NodeId, Platform};
@@ -148,7 +147,7 @@ pub fn container(
     let mounts = mounts::of(spec, image, config, id, &context)?;
     let process = ProcessConfig {
         args: arguments(spec, config)?,
-        env: environment::of(spec, config, &hostname, id, &context)?,
+        env: environment::of(assigned, spec, config, (&hostname, id), &context)?,
         cwd: either(&spec.dir, &config.working_dir),
         user: either(&spec.user, &config.user),
         groups: spec.groups.clone(),
@@ -201,32 +200,6 @@ pub fn words(error: &PlanError) -> String {
         PlanError::Template(_, source) => format!("{error}: {source}"),
         other => other.to_string(),
     }
-}
-
-/// The number of a signal that users write as `SIGINT`, `INT`, `2` or `RTMIN+3`; `None` when there is no such signal.
-pub fn signal_number(name: &str) -> Option<i32> {
-    let name = name.trim().to_ascii_uppercase();
-    if let Ok(number) = name.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let short = name.strip_prefix("SIG").unwrap_or(&name);
-    // As Docker counts them: the C library keeps the first two real-time signals for itself.
-    let real_time = |rest: &str, from: i32, sign: i32| match rest {
-        "" => Some(from),
-        rest => {
-            let digits = rest.strip_prefix(if sign > 0 { '+' } else { '-' })?;
-            digits.parse::<i32>().ok().map(|n| from + sign * n)
-        }
-    };
-    let number = if let Some(rest) = short.strip_prefix("RTMIN") {
-        real_time(rest, 34, 1)
-    } else if let Some(rest) = short.strip_prefix("RTMAX") {
-        real_time(rest, 64, -1)
-    } else {
-        let signal = Signal::from_str(&format!("SIG{short}"));
-        return signal.ok().map(|signal| signal as i32);
-    };
-    number.filter(|number| (34..=64).contains(number))
 }
 
 /// What templates in the spec of a task may name.

@@ -1,4 +1,4 @@
-//! Docker's system info, out only. What belongs to containers and images is empty until they are built.
+//! Docker's system info, out only. What belongs to containers is empty until they are built.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::SwarmDto;
 use crate::api::backend::LocalState;
+use crate::model::task_spec::GenericResource;
 
 /// `SystemInfo`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -17,7 +18,7 @@ pub(in crate::api) struct InfoDto {
     pub(in crate::api) containers_running: u32,
     pub(in crate::api) containers_paused: u32,
     pub(in crate::api) containers_stopped: u32,
-    pub(in crate::api) images: u32,
+    pub(in crate::api) images: usize,
     pub(in crate::api) driver: String,
     pub(in crate::api) driver_status: Vec<[String; 2]>,
     pub(in crate::api) plugins: Plugins,
@@ -56,7 +57,7 @@ pub(in crate::api) struct InfoDto {
     #[serde(rename = "NCPU")]
     pub(in crate::api) cpus: i64,
     pub(in crate::api) mem_total: i64,
-    pub(in crate::api) generic_resources: Option<Vec<u32>>,
+    pub(in crate::api) generic_resources: Option<Vec<GenericResource>>,
     pub(in crate::api) docker_root_dir: String,
     pub(in crate::api) http_proxy: String,
     pub(in crate::api) https_proxy: String,

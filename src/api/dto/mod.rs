@@ -3,16 +3,21 @@
 //! Fields stand in the order in which Docker's daemon writes them, and are left out when it leaves them out.
 
 pub(in crate::api) mod cluster;
+pub(in crate::api) mod container;
 pub(in crate::api) mod event;
+pub(in crate::api) mod human;
+pub(in crate::api) mod image;
 pub(in crate::api) mod info;
 pub(in crate::api) mod network;
 pub(in crate::api) mod node;
+pub(in crate::api) mod progress;
 pub(in crate::api) mod service;
 pub(in crate::api) mod spec;
 pub(in crate::api) mod status;
 pub(in crate::api) mod task;
 pub(in crate::api) mod tls;
 pub(in crate::api) mod token;
+pub(in crate::api) mod volume;
 
 use serde::{Deserialize, Serialize};
 

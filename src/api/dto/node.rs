@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ObjectVersion;
 use super::tls::{Issuers, TlsInfo};
 use crate::api::backend::{ClusterView, Reachability};
+use crate::model::task_spec::GenericResource;
 use crate::model::{Availability, Node, NodeSpec, NodeState, Role, Timestamp};
 
 /// `Node`.
@@ -74,6 +75,12 @@ struct Resources {
         default
     )]
     memory_bytes: i64,
+    #[serde(
+        rename = "GenericResources",
+        skip_serializing_if = "Vec::is_empty",
+        default
+    )]
+    generic_resources: Vec<GenericResource>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,6 +148,7 @@ impl NodeDto {
                 resources: Resources {
                     nano_cpus: machine.resources.nano_cpus,
                     memory_bytes: machine.resources.memory_bytes,
+                    generic_resources: machine.generic_resources.clone(),
                 },
                 engine: Engine {
                     engine_version: machine.engine_version.clone(),

@@ -3,8 +3,24 @@
 use crate::api::backend::Refusal;
 use crate::model::Timestamp;
 
+/// Reads `seconds[.nanoseconds]`, RFC 3339, or a span such as `24h` before `now`; empty is `None`.
+pub(in crate::api) fn parse_until(
+    name: &str,
+    text: &str,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Refusal> {
+    // A span of jiff's may be of many kinds; Go's begins with a number and ends with one of its units.
+    let is_span = text.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && text.ends_with(['h', 'm', 's'])
+        && !text.contains(' ');
+    match text.parse::<jiff::SignedDuration>() {
+        Ok(span) if is_span => Ok(Some(Timestamp::from_nanos(now.nanos() - span.as_nanos()))),
+        _ => parse_time(name, text),
+    }
+}
+
 /// Reads `seconds[.nanoseconds]` or RFC 3339; empty is `None`.
-pub(super) fn parse_time(name: &str, text: &str) -> Result<Option<Timestamp>, Refusal> {
+pub(in crate::api) fn parse_time(name: &str, text: &str) -> Result<Option<Timestamp>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -31,7 +47,7 @@ fn parse_decimal(text: &str) -> Option<i128> {
 }
 
 /// As [`parse_time`] reads it.
-pub(super) fn decimal(time: Timestamp) -> String {
+pub(in crate::api) fn decimal(time: Timestamp) -> String {
     let nanos = time.nanos().rem_euclid(1_000_000_000);
     format!("{}.{nanos:09}", time.secs())
 }
@@ -61,6 +77,25 @@ mod tests {
         assert_eq!(parse_time("since", "").unwrap(), None);
     }
 
+    #[test]
+    fn spans_end_now() {
+        let now = Timestamp::from_nanos(10_000_000_000_000);
+        for (text, secs) in [
+            ("24h", Some(10_000 - 86_400)),
+            ("1h30m", Some(10_000 - 5_400)),
+            ("1.5h", Some(10_000 - 5_400)),
+            ("90s", Some(9_910)),
+            ("5000", Some(5_000)),
+            ("1970-01-01T00:00:10Z", Some(10)),
+            ("a week", None),
+            ("2h ago", None),
+        ] {
+            let time = parse_until("until", text, now);
+            assert_eq!(time.ok().flatten().map(Timestamp::secs), secs, "{text}");
+        }
+        assert_eq!(parse_until("until", "", now).unwrap(), None);
+    }
+
     proptest! {
         #[test]
         fn times_round_trip(nanos in any::<i64>()) {
@@ -72,6 +107,7 @@ mod tests {
         #[test]
         fn no_time_panics(text: String) {
             let _ = parse_time("until", &text);
+            let _ = parse_until("until", &text, Timestamp::from_nanos(0));
         }
     }
 }

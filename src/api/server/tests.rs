@@ -19,7 +19,7 @@ fn plain() -> Router {
 fn connection(router: Router, buffer: usize) -> (DuplexStream, TaskTracker, CancellationToken) {
     let (near, far) = tokio::io::duplex(buffer);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    tasks.spawn(serve_connection(far, router, stop.clone()));
+    tasks.spawn(serve_connection(far, router, tasks.clone(), stop.clone()));
     tasks.close();
     (near, tasks, stop)
 }

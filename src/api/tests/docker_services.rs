@@ -1,7 +1,7 @@
 //! The real `docker service` and `docker node ps` against the made-up cluster.
 
 use super::docker::{Docker, both};
-use super::fake::{Fake, id};
+use super::fake::{Fake, id, lock, odd_refusal};
 use crate::model::cluster::Secret;
 
 /// Of every creation: whatever the registry would say of the image is not asked.
@@ -81,8 +81,8 @@ async fn services_are_created_listed_and_looked_at() {
             .await;
         docker
             .is_refused(
-                &["service", "logs", "web"],
-                "skein does not collect the logs",
+                &["service", "logs", "nobody"],
+                "no such task or service: nobody",
             )
             .await;
     }
@@ -105,7 +105,12 @@ async fn services_are_changed_and_taken_back() {
         docker.says(&image).await;
         let container =
             "{{.Spec.TaskTemplate.ContainerSpec.Image}} {{.Spec.TaskTemplate.ContainerSpec.Env}}";
-        assert_eq!(inspect(container).await, "nginx:2 [A=1 B=2]");
+        // Docker's command keeps variables in a map while it changes them.
+        let changed = inspect(container).await;
+        assert!(
+            ["nginx:2 [A=1 B=2]", "nginx:2 [B=2 A=1]"].contains(&changed.as_str()),
+            "{changed}"
+        );
         docker
             .says(&["service", "rollback", "--detach", "web"])
             .await;
@@ -250,21 +255,38 @@ async fn the_progress_of_a_creation_is_watched_to_its_end() {
 }
 
 #[tokio::test]
-async fn an_image_that_no_registry_was_asked_about_is_a_warning() {
+async fn an_image_is_pinned_to_its_digest_and_one_that_is_not_found_is_a_warning() {
     let fake = Fake::leader();
     let Some(docker) = Docker::of(fake.clone()).await else {
         return;
     };
-    let args = [
+    let create = [
         "service",
         "create",
         "--detach",
         "--with-registry-auth",
         "--name",
-        "web",
-        "nginx:1",
     ];
-    let out = docker.run(&args).await;
+    let pinned = docker
+        .run(&[&create[..], &["db", "nginx:1"]].concat())
+        .await;
+    assert!(
+        pinned.status.success() && pinned.stderr.is_empty(),
+        "{pinned:?}"
+    );
+    let task = fake.world.service("db").spec.task_template;
+    let image = task.container_spec.map(|container| container.image);
+    let digest = "a".repeat(64);
+    assert_eq!(image, Some(format!("nginx:1@sha256:{digest}")));
+    let platforms = task.placement.map(|placement| placement.platforms);
+    assert_eq!(platforms.map(|platforms| platforms.len()), Some(1));
+    let asked = fake.take_asked().join("\n");
+    assert!(asked.starts_with("describe nginx:1 e30="), "{asked}");
+
+    *lock(&fake.refusal) = Some(odd_refusal());
+    let out = docker
+        .run(&[&create[..], &["web", "nginx:1"]].concat())
+        .await;
     assert!(out.status.success(), "{out:?}");
     let text = String::from_utf8_lossy(&out.stderr);
     assert!(

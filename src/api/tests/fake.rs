@@ -1,6 +1,6 @@
 //! A node that is made up: a cluster in memory, with a leader that can be elsewhere, silent or gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,10 +11,13 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use super::world::{KEY, NOW, World, id, lock};
 
+use super::disks::Disks;
+use super::fake_containers::FakeContainers;
 use super::world::description;
+use crate::api::backend::containers::Containers;
 use crate::api::backend::{
-    Backend, ClusterStatus, InitRequest, JoinRequest, Local, LocalState, PeerStatus, Refusal,
-    RefusalClass, Route,
+    Backend, ClusterStatus, Distribution, ImagePlatform, ImageStore, InitRequest, Io, JoinRequest,
+    Local, LocalState, PeerStatus, Refusal, RefusalClass, Route, VolumeStore,
 };
 use crate::api::{forwarded_router, serve_stream, words};
 use crate::model::facts::Phase;
@@ -50,7 +53,17 @@ pub(crate) struct Fake {
     pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Leaving waits for this, when it is set.
     pub(crate) leave_held: Mutex<Option<Arc<Notify>>>,
+    /// What runs on it.
+    pub(crate) containers: Arc<FakeContainers>,
+    /// Whom it reaches.
+    pub(crate) peers: Mutex<BTreeMap<NodeId, Arc<Self>>>,
+    /// Its images and volumes; `None` while no containerd is there.
+    pub(crate) disks: Mutex<Option<Arc<Disks>>>,
     tasks: TaskTracker,
+}
+
+fn no_engine() -> Refusal {
+    Refusal::unavailable("no containerd answers: start it")
 }
 
 impl Fake {
@@ -76,6 +89,9 @@ impl Fake {
             asked: Mutex::default(),
             refusal: Mutex::default(),
             leave_held: Mutex::default(),
+            containers: Arc::default(),
+            peers: Mutex::default(),
+            disks: Mutex::new(Some(Arc::default())),
             tasks: TaskTracker::new(),
         })
     }
@@ -230,6 +246,20 @@ impl Backend for Fake {
         Ok("This node is the only manager now.".into())
     }
 
+    async fn distribution(&self, image: &str, auth: &str) -> Result<Distribution, Refusal> {
+        self.note(format!("describe {image} {auth}"))?;
+        Ok(Distribution {
+            media_type: "application/vnd.oci.image.index.v1+json".into(),
+            digest: format!("sha256:{}", "a".repeat(64)),
+            size: 528,
+            platforms: vec![ImagePlatform {
+                architecture: "amd64".into(),
+                os: "linux".into(),
+                ..ImagePlatform::default()
+            }],
+        })
+    }
+
     async fn leader(&self) -> Result<Route, Refusal> {
         let (near, mut far) = tokio::io::duplex(1 << 16);
         let node = match self.next_lead() {
@@ -237,7 +267,11 @@ impl Backend for Fake {
             Lead::Here => return Ok(Route::Here(self.world.clone())),
             Lead::There(other) => {
                 let node = lock(&other.local).node.unwrap();
-                self.tasks.spawn(serve_stream(far, forwarded_router(other)));
+                self.tasks.spawn(serve_stream(
+                    far,
+                    forwarded_router(other),
+                    self.tasks.clone(),
+                ));
                 node
             }
             Lead::Silent(node) => {
@@ -252,6 +286,29 @@ impl Backend for Fake {
             Lead::Breaks(node) => node,
         };
         Ok(Route::There(node, Box::new(near)))
+    }
+
+    fn containers(&self) -> Arc<dyn Containers> {
+        self.containers.clone()
+    }
+
+    async fn node(&self, node: NodeId) -> Result<Box<dyn Io>, Refusal> {
+        let away = || Refusal::unavailable(format!("node {node} cannot be reached"));
+        let peer = lock(&self.peers).get(&node).cloned().ok_or_else(away)?;
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let served = serve_stream(far, forwarded_router(peer), self.tasks.clone());
+        self.tasks.spawn(served);
+        Ok(Box::new(near))
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {
+        let disks = lock(&self.disks).clone().ok_or_else(no_engine)?;
+        Ok(disks)
+    }
+
+    fn volumes(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
+        let disks = lock(&self.disks).clone().ok_or_else(no_engine)?;
+        Ok(disks)
     }
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::task::TaskTracker;
 
 use super::fake::{Fake, Lead, id, lock, odd_refusal};
 use super::http::{Answer, Served};
@@ -73,7 +74,7 @@ async fn ask_over(router: axum::Router, target: &str) -> Answer {
         near.read_to_end(&mut bytes).await.unwrap();
         bytes
     };
-    let (bytes, ()) = tokio::join!(exchange, serve_stream(far, router));
+    let (bytes, ()) = tokio::join!(exchange, serve_stream(far, router, TaskTracker::new()));
     Answer::parse(&bytes)
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::task::TaskTracker;
 
 use super::fake::Fake;
 use super::http::Answer;
@@ -9,7 +10,7 @@ use super::services;
 use crate::api::{router, serve_stream};
 
 /// Statuses that this API has; 431 and 400 without a body are hyper's own.
-const STATUSES: [u16; 11] = [200, 201, 400, 401, 403, 404, 409, 431, 500, 501, 503];
+const STATUSES: [u16; 12] = [200, 201, 204, 400, 401, 403, 404, 409, 431, 500, 501, 503];
 
 /// Sends bytes to a new node, perhaps as the last ones, and reads all that comes.
 fn answer_to(request: &[u8], outside: bool, last: bool) -> Vec<u8> {
@@ -33,7 +34,7 @@ fn answer_to(request: &[u8], outside: bool, last: bool) -> Vec<u8> {
             let _ = near.read_to_end(&mut bytes).await;
             bytes
         };
-        let served = serve_stream(far, router(fake));
+        let served = serve_stream(far, router(fake), TaskTracker::new());
         let both = async { tokio::join!(exchange, served).0 };
         tokio::time::timeout(super::http::DEADLINE, both)
             .await
@@ -96,6 +97,7 @@ fn path() -> impl Strategy<Value = String> {
         "/_ping",
         "/skein/status",
         "/skein/recover",
+        "/skein/rebalance",
         "/services",
         "/services/create",
         "/services/web",
@@ -106,6 +108,19 @@ fn path() -> impl Strategy<Value = String> {
         "/networks",
         "/secrets/create",
         "/containers/json",
+        "/images/json",
+        "/images/create?fromImage=busybox&tag=1",
+        "/images/busybox/json",
+        "/images/registry.test:5000/team/app:2/tag",
+        "/images/load",
+        "/images/get",
+        "/images/prune",
+        "/volumes",
+        "/volumes/create",
+        "/volumes/data",
+        "/volumes/prune",
+        "/system/df",
+        "/auth",
         "/v1.43/nodes",
         "/v9.9/nodes",
         "//",

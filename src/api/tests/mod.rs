@@ -1,17 +1,22 @@
 //! The API over real HTTP on a real unix socket, against a node that is made up.
 
+mod containers;
+mod disks;
 mod docker;
 mod docker_services;
 mod events;
 pub(crate) mod fake;
+pub(crate) mod fake_containers;
 mod forward;
 mod garbage;
 pub(crate) mod http;
+mod images;
 mod nodes;
 mod services;
 mod stacks;
 mod swarm;
 mod system;
 mod tasks;
+mod volumes;
 mod work;
 mod world;

@@ -210,3 +210,24 @@ async fn only_nodes_that_are_down_are_removed() {
         .await
         .refused(404, "node host-9 not found");
 }
+
+#[tokio::test]
+async fn services_are_made_even_at_the_leader() {
+    let (follower, leader) = Fake::follower();
+    let served = Served::start(follower.clone());
+    let target = "/skein/rebalance?dryRun=1";
+    let none = served.ask("POST", target).await.json();
+    assert_eq!(none, json!({"Moves": [], "More": false, "DryRun": true}));
+    assert_eq!(*leader.world.moved.borrow(), 0);
+    let target = "/skein/rebalance?dryRun=maybe";
+    let words = "invalid value for dryRun: maybe";
+    served.ask("POST", target).await.refused(400, words);
+    let done = served.ask("POST", "/skein/rebalance").await.json();
+    assert_eq!(done["DryRun"], false);
+    assert_eq!(*leader.world.moved.borrow(), 1);
+    follower.edit_local(|local| local.control = false);
+    served
+        .ask("POST", "/skein/rebalance")
+        .await
+        .refused(503, "This node is not a swarm manager.");
+}

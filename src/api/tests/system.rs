@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fake::{Fake, Lead, id};
+use super::fake::{Fake, Lead, id, lock, odd_refusal};
 use super::http::Served;
 use crate::api::backend::LocalState;
 use crate::api::words;
@@ -24,7 +24,7 @@ async fn every_response_carries_dockers_headers() {
         ("OPTIONS", "/anything", 200),
         ("GET", "/nothing", 404),
         ("GET", "/v1.9/info", 400),
-        ("GET", "/containers/json", 501),
+        ("GET", "/containers/json", 200),
         ("GET", "/nodes/x", 404),
     ] {
         let answer = served.ask(method, target).await;
@@ -90,10 +90,9 @@ async fn paths_and_methods_that_are_not_there_are_dockers_404() {
 async fn what_is_not_built_says_so() {
     let served = Served::start(Fake::leader());
     for (method, target, first) in [
-        ("GET", "/v1.50/containers/json", "/containers"),
-        ("GET", "/images/json?all=1", "/images"),
-        ("POST", "/v1.41/volumes/create", "/volumes"),
-        ("GET", "/system/df", "/system"),
+        ("POST", "/v1.50/commit", "/commit"),
+        ("POST", "/v1.41/build", "/build"),
+        ("GET", "/plugins/x/json", "/plugins"),
     ] {
         let answer = served.ask(method, target).await;
         answer.refused(
@@ -206,7 +205,7 @@ async fn info_outside_of_a_cluster_and_on_a_worker() {
 #[tokio::test]
 async fn two_managers_are_warned_of() {
     let fake = Fake::leader();
-    super::fake::lock(&fake.world.view).managers.remove(&id(3));
+    lock(&fake.world.view).managers.remove(&id(3));
     let info = Served::start(fake).get("/info").await.json();
     assert_eq!(info["Warnings"], json!([words::TWO_MANAGERS]));
     assert_eq!(info["Swarm"]["Warnings"], json!([words::TWO_MANAGERS]));
@@ -225,4 +224,33 @@ async fn status_tells_what_this_node_knows() {
     assert_eq!(dead["Alive"], false);
     assert_eq!(dead["Since"], 90_000_000_000_u64);
     assert_eq!(dead["LastLog"], json!({"Rank": 4, "Index": 20}));
+}
+
+#[tokio::test]
+async fn the_name_of_an_image_is_answered_with_its_digest() {
+    let fake = Fake::outside();
+    let served = Served::start(fake.clone());
+    let answer = served
+        .get("/v1.50/distribution/r.example:5000/team%2Fapp:v1/json")
+        .await;
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let descriptor = json!({
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": 528,
+    });
+    let platforms = json!([{"architecture": "amd64", "os": "linux"}]);
+    assert_eq!(
+        answer.json(),
+        json!({"Descriptor": descriptor, "Platforms": platforms})
+    );
+    assert_eq!(fake.take_asked(), ["describe r.example:5000/team/app:v1 "]);
+    for path in [
+        "/distribution/json",
+        "/distribution/app",
+        "/distribution//json",
+    ] {
+        served.get(path).await.refused(404, "page not found");
+    }
+    *lock(&fake.refusal) = Some(odd_refusal());
+    let refused = served.get("/distribution/app/json").await;
+    refused.refused(403, "because of a test");
 }

@@ -89,7 +89,10 @@ async fn tasks_are_found_by_id_name_and_prefix() {
     let answer = served.get("/tasks/web.1").await;
     answer.refused(404, "task web.1 not found");
     let answer = served.get(&format!("/tasks/{first}/logs?stdout=1")).await;
-    answer.refused(501, "skein does not collect the logs of services and tasks");
+    assert!(
+        answer.status == 200 && answer.body.contains("one\n"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
 
-use crate::api::backend::{ClusterUpdate, ClusterView, Event, Leader, Reachability, Refusal};
+use crate::api::backend::{
+    ClusterUpdate, ClusterView, Event, Leader, PlannedMove, Reachability, Rebalance, Refusal,
+};
 use crate::api::dto::tls::tests::{cluster, root};
 use crate::api::words;
 use crate::cluster::store::State;
@@ -14,7 +16,7 @@ use crate::model::cluster::{JoinSecrets, Secret};
 use crate::model::node::CertificateRecord;
 use crate::model::{
     Cluster, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Observed,
-    Platform, Resources, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Timestamp,
+    Platform, Resources, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, TaskId, Timestamp,
 };
 
 /// 2023-11-14T22:13:20Z
@@ -34,6 +36,8 @@ pub(crate) struct World {
     pub(crate) overtaken: Mutex<u32>,
     /// How often the leader was asked for everything.
     pub(crate) views: watch::Sender<u32>,
+    /// How often services were to be made even.
+    pub(crate) moved: watch::Sender<u32>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,6 +159,7 @@ impl World {
             refusal: Mutex::default(),
             overtaken: Mutex::default(),
             views: watch::channel(0).0,
+            moved: watch::channel(0).0,
         })
     }
 
@@ -301,6 +306,27 @@ impl Leader for World {
 
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal> {
         self.end_service(service)
+    }
+
+    /// One move while there is a service, begun or not.
+    async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal> {
+        let services = lock(&self.view).state.work.services.clone();
+        let moves = services.values().map(|service| PlannedMove {
+            service: service.id,
+            name: service.spec.name.clone(),
+            slot: "2".into(),
+            task: TaskId::from_bits(7),
+            from: (id(1), "host-1".into()),
+            to: (id(2), "host-2".into()),
+            why: "host-1 has 2 of its tasks, host-2 has 0".into(),
+        });
+        if !dry_run {
+            self.moved.send_modify(|count| *count += 1);
+        }
+        Ok(Rebalance {
+            moves: moves.collect(),
+            more: false,
+        })
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

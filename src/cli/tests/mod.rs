@@ -60,6 +60,7 @@ fn what_is_said_at_the_terminal_is_understood() {
         "node update --label-add a=b --label-rm c --availability pause --role manager n",
         "node promote a b",
         "node rm --force a",
+        "node rebalance --dry-run",
         "status --format json",
         "recover",
         "unlock KEY",
@@ -172,6 +173,32 @@ async fn leave_unlock_and_recover_speak_to_the_daemon() {
         user.types("recover").await.unwrap(),
         "This node is the only manager now."
     );
+}
+
+#[tokio::test]
+async fn a_rebalance_says_what_moves_and_a_dry_run_moves_nothing() {
+    let (follower, leader) = Fake::follower();
+    let user = User::of(follower);
+    let moved = || *leader.world.moved.borrow();
+    let nothing = user.types("node rebalance").await.unwrap();
+    assert!(nothing.starts_with("There is nothing to move"), "{nothing}");
+    let spec = serde_json::json!({
+        "Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "nginx:1"}},
+    });
+    let made = user.served.post("/services/create", &spec).await;
+    assert_eq!(made.status, 201);
+    let before = moved();
+    let said = user.types("node rebalance --dry-run").await.unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines[1],
+        "web.2   host-1   host-2   host-1 has 2 of its tasks, host-2 has 0"
+    );
+    assert!(lines[2].starts_with("Nothing was moved"), "{said}");
+    assert_eq!(moved(), before);
+    let said = user.types("node rebalance").await.unwrap();
+    assert!(said.contains("one at a time"), "{said}");
+    assert_eq!(moved(), before + 1);
 }
 
 #[tokio::test]

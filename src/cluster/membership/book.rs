@@ -17,7 +17,7 @@ use crate::model::{NodeFacts, NodeId};
 struct Known {
     generation: u64,
     version: u64,
-    facts: NodeFacts,
+    facts: Arc<NodeFacts>,
 }
 
 /// All members that were heard of.
@@ -38,7 +38,7 @@ impl Book {
         now: Instant,
     ) -> (Self, watch::Receiver<Arc<Peers>>) {
         let view = PeerView {
-            facts: NodeFacts::default(),
+            facts: Arc::default(),
             generation,
             liveness: Liveness::Alive,
             since: now,
@@ -78,7 +78,7 @@ impl Book {
         let known = Known {
             generation,
             version,
-            facts,
+            facts: Arc::new(facts),
         };
         self.known.insert(node, known);
         self.changed.insert(node);

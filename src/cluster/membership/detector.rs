@@ -2,8 +2,8 @@
 //!
 //! Pure: signs of life go in by [`Detector::handle`], probes to start and verdicts come out of
 //! [`Detector::poll_effect`]. The gossip loop calls it; it must never judge by a clock that ran while this
-//! process did not. So it has its own clock, which advances with each event by at most a little more than a
-//! tick: the time for which this process was stopped or starved counts for nobody's silence.
+//! process did not. So it has its own clock, which advances with each event by at most a little more than
+//! was to pass until then: the time for which this process was stopped or starved counts for nobody's silence.
 //!
 //! ```text
 //!             first heard of                  sign of life
@@ -39,6 +39,8 @@ const MAX_PROBES: usize = 64;
 /// Between a probe that failed at once (nothing to dial, connection refused) and the next.
 const PROBE_RETRY: Duration = Duration::from_millis(200);
 
+const FIRST_LOOK: &str = "nobody was looked at yet";
+
 /// Something was learned of a member, or time has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -50,7 +52,8 @@ pub enum Event {
         generation: u64,
         /// Rises while it lives.
         heartbeat: u64,
-        /// The silence at which phi-accrual gives it up, where there are samples enough.
+        /// The silence at which phi-accrual gives it up, where there are samples enough. It is of use for who
+        /// [is silent](Detector::is_silent).
         patience: Option<Duration>,
     },
     /// A message came from the member itself.
@@ -130,8 +133,9 @@ pub struct Detector {
     peers: BTreeMap<NodeId, Peer>,
     effects: VecDeque<Effect>,
     probes: usize,
-    /// How long after the last tick the first probe's time is up.
-    next_verdict: Option<Duration>,
+    present: usize,
+    /// When, by the clock, time alone may change something, and why.
+    next_look: (Duration, &'static str),
     /// The clock that runs only while this process does.
     clock: Duration,
     last: Instant,
@@ -145,7 +149,8 @@ impl Detector {
             peers: BTreeMap::new(),
             effects: VecDeque::new(),
             probes: 0,
-            next_verdict: None,
+            present: 0,
+            next_look: (Duration::ZERO, FIRST_LOOK),
             clock: Duration::ZERO,
             last: now,
         }
@@ -179,17 +184,26 @@ impl Detector {
         self.effects.pop_front()
     }
 
-    /// When [`Event::Tick`] is due, and why.
+    /// When [`Event::Tick`] is due, and why. What was heard since the last one may only put it off.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        match self.next_verdict {
-            Some(left) if left < self.pace.tick => Some((self.last + left, "a probe's time is up")),
-            _ => Some((self.last + self.pace.tick, "look who is silent")),
-        }
+        let (at, why) = self.next_look;
+        Some((self.last + at.saturating_sub(self.clock), why))
     }
 
     /// Whether this member is believed alive; `None` while it is not judged.
     pub fn verdict(&self, node: NodeId) -> Option<Liveness> {
         self.peers.get(&node).and_then(|peer| peer.shown)
+    }
+
+    /// Whether this member has been silent for so long that it matters how patient one should be with it.
+    pub fn is_silent(&self, node: NodeId) -> bool {
+        let peer = self.peers.get(&node);
+        peer.is_some_and(|peer| self.clock >= peer.last_sign + self.pace.doubt_min)
+    }
+
+    /// Members that were not dead at the last tick, proven alive or not.
+    pub fn present(&self) -> usize {
+        self.present
     }
 
     /// Members in doubt whose probe has been without an answer for so long; others may want to know.
@@ -203,7 +217,9 @@ impl Detector {
 
     fn advance(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.last);
-        self.clock += passed.min(self.pace.tick * 3 / 2);
+        // Whoever calls comes when it is told to, or half a tick later.
+        let awaited = self.next_look.0.saturating_sub(self.clock);
+        self.clock += passed.min(awaited.max(self.pace.tick) + self.pace.tick / 2);
         self.last = self.last.max(now);
     }
 
@@ -234,7 +250,7 @@ impl Detector {
         if generation < peer.generation {
             return;
         }
-        peer.patience = patience;
+        peer.patience = patience.or(peer.patience);
         if heartbeat <= peer.heartbeat {
             return;
         }
@@ -323,12 +339,35 @@ impl Detector {
         for (_, node) in silent {
             self.look(node);
         }
-        let pending = self.peers.values().filter_map(|peer| match peer.state {
-            State::Unproven(_) | State::Doubted(_) => peer.probing.since,
-            State::Alive | State::Dead(_) => None,
-        });
-        let left = |since: Duration| (since + self.pace.probe_for).saturating_sub(self.clock);
-        self.next_verdict = pending.map(left).filter(|left| !left.is_zero()).min();
+        let dead = |peer: &&Peer| matches!(peer.state, State::Dead(_));
+        self.present = self.peers.len() - self.peers.values().filter(dead).count();
+        self.next_look = self.when_to_look();
+    }
+
+    /// When time alone may change something: often while anybody is in doubt, else when the first has been silent for
+    /// too long.
+    fn when_to_look(&self) -> (Duration, &'static str) {
+        let (clock, pace) = (self.clock, &self.pace);
+        let mut next = (clock + pace.round.max(pace.tick), "look who is silent");
+        for peer in self.peers.values() {
+            let due = match peer.state {
+                State::Dead(_) => continue,
+                State::Alive => {
+                    (peer.last_sign + peer.silence_allowed(pace)).max(clock + pace.tick)
+                }
+                State::Unproven(_) | State::Doubted(_) => {
+                    let verdict = peer.probing.since.map(|since| since + pace.probe_for);
+                    if let Some(at) = verdict.filter(|at| *at > clock && *at < next.0) {
+                        next = (at, "a probe's time is up");
+                    }
+                    clock + pace.tick
+                }
+            };
+            if due < next.0 {
+                next = (due, "look who is silent");
+            }
+        }
+        next
     }
 
     fn look(&mut self, node: NodeId) {
@@ -339,8 +378,7 @@ impl Detector {
         let silence = clock.saturating_sub(peer.last_sign);
         match peer.state {
             State::Alive => {
-                let patience = peer.patience.unwrap_or(pace.doubt_max);
-                if silence >= patience.clamp(pace.doubt_min, pace.doubt_max) {
+                if silence >= peer.silence_allowed(&pace) {
                     peer.state = State::Doubted(clock);
                     self.probe(node);
                 }
@@ -405,6 +443,12 @@ impl Peer {
                 not_before: Duration::ZERO,
             },
         }
+    }
+
+    /// Silence after which it comes into doubt.
+    fn silence_allowed(&self, pace: &Pace) -> Duration {
+        let patience = self.patience.unwrap_or(pace.doubt_max);
+        patience.clamp(pace.doubt_min, pace.doubt_max)
     }
 }
 

@@ -16,6 +16,10 @@ pub const MAX_MEMBERS: usize = 2_000;
 /// In clusters up to this size all probe a member that one of them doubts.
 const CLOSE: usize = 64;
 
+/// In clusters up to this size a member begins two exchanges in a round, so that every other one is asked soon after it
+/// has died. In a larger one it is by then, with one.
+const LARGE: usize = 300;
+
 /// In clusters up to this size all probe a member at first sight. In a larger one that would be as many handshakes at
 /// once for a newcomer, and for all of them when a whole cluster starts; there, members see it gossip before they
 /// believe it, for a few rounds.
@@ -38,6 +42,8 @@ pub struct Pace {
     pub fanout: usize,
     /// Between two looks at who is silent.
     pub tick: Duration,
+    /// News that comes within this time is looked at together: a look takes time with each member.
+    pub coalesce: Duration,
     /// Between two times that others' news is passed on.
     pub relay_gap: Duration,
     /// Silence after which a member is never yet in doubt.
@@ -62,7 +68,8 @@ pub struct Pace {
 /// great part of it, so that fewer do.
 const SMALL_ROUND_MS: u64 = 400;
 
-/// The rhythm of a cluster of this many live members, this node included.
+/// The rhythm of a cluster of this many members that are not dead, this node included. Who is not proven alive yet
+/// counts: a digest that holds it costs no less.
 ///
 /// Up to 50 members a round is 250 ms, or 400 ms in a small cluster. A member that leaves an exchange unanswered for
 /// 250 ms is probed, and is dead when it has answered neither for 1.25 s: a process that was stopped for a second, and
@@ -79,8 +86,9 @@ pub fn pace(members: usize) -> Pace {
     let scaled = |ms: u64| Duration::from_millis(ms * round_ms / 250);
     Pace {
         round: Duration::from_millis(if small { SMALL_ROUND_MS } else { round_ms }),
-        fanout: 2,
+        fanout: if members <= LARGE { 2 } else { 1 },
         tick: scaled(80).min(Duration::from_millis(500)),
+        coalesce: Duration::from_micros(3_000 + members.saturating_sub(50).min(1_000) as u64 * 200),
         relay_gap: scaled(125),
         doubt_min: scaled(500),
         doubt_max: scaled(if small { 1_200 } else { 800 }),

@@ -4,6 +4,7 @@
 //! member can write anything into gossip. A node that is absent has not been heard of enough to be judged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -22,8 +23,9 @@ pub enum Liveness {
 /// One member as seen from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerView {
-    /// What it last said of itself. Of a dead node, its last words.
-    pub facts: NodeFacts,
+    /// What it last said of itself. Of a dead node, its last words. Shared, since a new view of all members is made
+    /// whenever one of them changes.
+    pub facts: Arc<NodeFacts>,
     /// Rises with each start of the node's process.
     pub generation: u64,
     /// Whether it answers.
@@ -73,13 +75,13 @@ mod tests {
 
     fn peer(liveness: Liveness, leader: Option<(u64, u128)>) -> PeerView {
         PeerView {
-            facts: NodeFacts {
+            facts: Arc::new(NodeFacts {
                 leader: leader.map(|(term, bits)| LeaderHint {
                     term,
                     leader: NodeId::from_bits(bits),
                 }),
                 ..NodeFacts::default()
-            },
+            }),
             generation: 1,
             liveness,
             since: Instant::now(),

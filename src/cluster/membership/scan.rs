@@ -90,7 +90,7 @@ impl<P: Probe> Gossip<P> {
         self.detector.handle(Event::Forgotten { node }, now);
         self.book.strike(node);
         self.doubts.drop_teller(node);
-        self.live.remove(&node);
+        self.live_changed |= self.live.remove(&node);
         self.dead.remove(&node);
         self.seeds.remove(&node);
     }
@@ -104,7 +104,10 @@ impl<P: Probe> Gossip<P> {
             match NodeId::from_gossip_addr(id.gossip_advertise_addr) {
                 Some(node) if node == self.me => self.read_own(id, state),
                 Some(node) if !self.forgotten.contains(&node) => {
-                    let patience = chitchat.failure_detection_timeout(id);
+                    let patience = match self.detector.is_silent(node) {
+                        true => chitchat.failure_detection_timeout(id),
+                        false => None,
+                    };
                     self.read_member(node, id, state, patience, now);
                 }
                 _ => {}

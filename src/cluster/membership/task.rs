@@ -26,11 +26,11 @@ use super::twin::TwinWatch;
 use super::{MembershipConfig, PROBE_DEADLINE, Probe, Trouble, facts};
 use crate::model::NodeId;
 
-/// News that comes within this time is looked at together.
-pub(super) const COALESCE: Duration = Duration::from_millis(3);
-
 /// How long chitchat may take to end.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// An exchange that was ordered begins within this.
+const SLACK: Duration = Duration::from_millis(3);
 
 /// When more members than this have news at once, as when many join, the rounds spread it well enough.
 const MAX_ORIGINS: usize = 4;
@@ -51,6 +51,8 @@ pub(super) struct Gossip<P> {
     pub(super) lag: Lag,
     pub(super) book: Book,
     pub(super) live: BTreeSet<NodeId>,
+    /// The others have not been told whom `live` holds.
+    pub(super) live_changed: bool,
     pub(super) dead: BTreeSet<NodeId>,
     pub(super) seeds: BTreeSet<NodeId>,
     pub(super) forgotten: BTreeSet<NodeId>,
@@ -94,6 +96,7 @@ impl<P: Probe> Gossip<P> {
             lag: Lag::default(),
             book,
             live: BTreeSet::new(),
+            live_changed: false,
             dead: BTreeSet::new(),
             seeds: config
                 .seeds
@@ -178,19 +181,20 @@ impl<P: Probe> Gossip<P> {
     /// When something may have become due without news.
     fn next_look(&self, now: Instant) -> Instant {
         let tick = self.detector.poll_timeout().map(|(at, _why)| at);
-        let asked = self.desk.slips().asked.values().min().copied();
-        let due = asked.map(|at| at + self.answer_due());
-        let next = tick
-            .into_iter()
-            .chain(due)
-            .fold(now + self.pace.tick, Instant::min);
-        next.max(now + COALESCE)
+        let due = self.answer_due();
+        let slips = self.desk.slips();
+        let asked = slips.asked.values().min().map(|at| *at + due);
+        // Where all is late an exchange begins after the look that was meant for it.
+        let to_begin = (!slips.ordered.is_empty()).then(|| now + due);
+        let next = tick.into_iter().chain(asked).chain(to_begin);
+        next.fold(now + self.pace.round, Instant::min)
+            .max(now + self.pace.coalesce)
     }
 
     /// Takes in what has come, judges, publishes, and gossips where it is due.
     async fn turn(&mut self, now: Instant) {
         let met = self.read_desk(now);
-        self.next_scan = self.next_scan.min(self.last_scan + COALESCE);
+        self.next_scan = self.next_scan.min(self.last_scan + self.pace.coalesce);
         if now >= self.next_scan {
             self.scan(now).await;
             self.detector.handle(Event::Tick, now);
@@ -198,13 +202,12 @@ impl<P: Probe> Gossip<P> {
             self.last_scan = now;
             self.next_scan = self.next_look(now);
         }
-        self.carry_out_effects(now);
+        self.carry_out_effects();
         self.book.show(|node| self.detector.verdict(node), now);
         self.gossip(met, now);
     }
 
-    fn carry_out_effects(&mut self, now: Instant) {
-        let size = self.live.len();
+    fn carry_out_effects(&mut self) {
         while let Some(effect) = self.detector.poll_effect() {
             match effect {
                 Effect::Probe(node) => self.start_probe(node),
@@ -220,15 +223,16 @@ impl<P: Probe> Gossip<P> {
                     };
                     here.insert(node);
                     there.remove(&node);
+                    self.live_changed = true;
                     self.book.judged(node);
                 }
             }
         }
-        if self.live.len() != size || now == self.last_scan {
+        if std::mem::take(&mut self.live_changed) {
             self.desk.slips().live.clone_from(&self.live);
-            self.pace = pace(self.live.len() + 1);
-            self.detector.set_pace(self.pace);
         }
+        self.pace = pace(self.detector.present().max(self.live.len()) + 1);
+        self.detector.set_pace(self.pace);
     }
 
     fn start_probe(&mut self, node: NodeId) {
@@ -267,6 +271,9 @@ impl<P: Probe> Gossip<P> {
             return;
         }
         self.desk.slips().ordered.extend(partners.iter().copied());
+        // The exchanges begin in a moment; whoever does not answer is noticed in time.
+        let due = now + self.answer_due() + SLACK;
+        self.next_scan = self.next_scan.min(due);
         for partner in partners {
             // It fails only when chitchat has ended, which the loop is told of by another way.
             let _ = self.handle.gossip(partner.gossip_addr());

@@ -238,3 +238,27 @@ fn a_node_that_has_said_nothing_yet_is_not_known() {
     assert_eq!(seen[&node(1)].state, NodeState::Ready);
     assert_eq!(seen[&node(2)].state, NodeState::Unknown);
 }
+
+/// An alarm that was set by the clock as it was would ring as much later as the clock was set back.
+#[test]
+fn a_clock_that_is_set_back_has_all_that_waits_looked_at() {
+    let state = state();
+    let mut dirt = Dirt::new(view(&state));
+    while !dirt.is_clean() {
+        dirt.take();
+    }
+    let wait = Wait {
+        until: Some(view(&state).now.after(Duration::from_secs(5))),
+        service: WEB,
+        what: "a delay".into(),
+    };
+    dirt.wait(&BTreeSet::from([WEB]), &BTreeSet::from([wait]));
+    dirt.follow(view(&state));
+    assert!(dirt.is_clean());
+    let earlier = View {
+        now: Timestamp::from_nanos(1),
+        ..view(&state)
+    };
+    dirt.follow(earlier);
+    assert_eq!(dirt.take().services, BTreeSet::from([WEB]));
+}

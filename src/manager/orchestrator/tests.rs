@@ -151,6 +151,27 @@ fn a_slot_of_a_job_that_cannot_be_done_stays_closed() {
     assert_eq!(world.live().len(), 0);
 }
 
+/// Swarm subtracts what runs from what may run, without a look at which is more.
+#[test]
+fn a_job_of_which_more_run_than_may_begins_nothing() {
+    let job =
+        |concurrent| json!({"ReplicatedJob": {"MaxConcurrent": concurrent, "TotalCompletions": 5}});
+    let mut world = running(2, job(4), json!({}));
+    world.edit(|service| service.spec.mode = serde_json::from_value(job(1)).unwrap());
+    world.rest();
+    assert_eq!(world.live_slots(), numbers(0..4));
+    for left in [3, 2, 1, 1, 0] {
+        world.report(world.live().remove(0).id, TaskState::Complete);
+        world.rest();
+        assert_eq!(world.live().len(), left);
+    }
+    // Fewer are to complete than have.
+    let none = json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 0}});
+    world.edit(|service| service.spec.mode = serde_json::from_value(none).unwrap());
+    world.rest();
+    assert_eq!(world.live().len(), 0);
+}
+
 /// Swarm looks the attempts of global jobs up where it never wrote them.
 #[test]
 fn the_attempts_of_a_global_job_are_counted() {

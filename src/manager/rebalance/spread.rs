@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::{AFTER_FAILURE, Move};
+use super::{AFTER_FAILURE, Move, Uneven};
 use crate::manager::draft::Draft;
 use crate::manager::orchestrator::Fits;
 use crate::manager::orchestrator::slots::{self, Tasks};
@@ -70,7 +70,10 @@ impl Spread {
     }
 
     /// The next move, to a node that takes a task of the version.
-    pub(super) fn next(&self, mut takes: impl FnMut(u64, NodeId) -> bool) -> Option<Move> {
+    pub(super) fn next(
+        &self,
+        mut takes: impl FnMut(u64, NodeId) -> bool,
+    ) -> Option<(Move, Uneven)> {
         let all: Vec<NodeId> = self.nodes.keys().copied().collect();
         self.within(&all, 0, &mut takes)
     }
@@ -84,28 +87,32 @@ impl Spread {
         }
     }
 
+    /// The name of the branch of a node at a level.
+    pub(super) fn branch(&self, node: NodeId, level: usize) -> &str {
+        let branch = self.nodes.get(&node).map(|seat| &seat.branch);
+        let value = branch.and_then(|branch| branch.get(level));
+        value.map_or("", String::as_str)
+    }
+
     fn within(
         &self,
         nodes: &[NodeId],
         level: usize,
         takes: &mut dyn FnMut(u64, NodeId) -> bool,
-    ) -> Option<Move> {
+    ) -> Option<(Move, Uneven)> {
         let is_leaf = |node: &NodeId| self.nodes[node].branch.len() <= level;
         if nodes.iter().all(is_leaf) {
             let alone: Vec<Vec<NodeId>> = nodes.iter().map(|node| vec![*node]).collect();
-            return self.between(alone, takes);
+            return self.between(alone, None, takes);
         }
         let mut branches: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
         for node in nodes {
-            let value = self.nodes[node]
-                .branch
-                .get(level)
-                .map_or("", String::as_str);
+            let value = self.branch(*node, level);
             branches.entry(value).or_default().push(*node);
         }
         let branches: Vec<Vec<NodeId>> = branches.into_values().collect();
         let mut below = branches.clone().into_iter();
-        self.between(branches, takes)
+        self.between(branches, Some(level), takes)
             .or_else(|| below.find_map(|branch| self.within(&branch, level + 1, takes)))
     }
 
@@ -113,8 +120,9 @@ impl Spread {
     fn between(
         &self,
         mut branches: Vec<Vec<NodeId>>,
+        level: Option<usize>,
         takes: &mut dyn FnMut(u64, NodeId) -> bool,
-    ) -> Option<Move> {
+    ) -> Option<(Move, Uneven)> {
         branches.sort_by_key(|branch| self.total(branch));
         let (fullest, others) = branches.split_last()?;
         let from = *fullest
@@ -131,13 +139,19 @@ impl Spread {
             if let Some(to) =
                 nodes.find(|node| !self.nodes[node].is_avoided && takes(*version, *node))
             {
-                return Some(Move {
+                let step = Move {
                     service: self.service,
                     slot: *slot,
                     task: *task,
                     from,
                     to,
-                });
+                };
+                let uneven = Uneven {
+                    level,
+                    here: self.total(fullest),
+                    there: self.total(branch),
+                };
+                return Some((step, uneven));
             }
         }
         None

@@ -9,8 +9,8 @@ use super::*;
 use crate::manager::orchestrator::orchestrate;
 use crate::manager::orchestrator::tests::world::{FITS, WEB, World, node, replicas, service};
 use crate::manager::{restart, updater};
-use crate::model::Availability;
 use crate::model::task_spec::{Placement, PlacementPreference, SpreadOver};
+use crate::model::{Availability, Change, Expect};
 
 /// A service of so many tasks that are all on the first node, and nodes that have come back since.
 fn uneven(nodes: u128, count: u64) -> World {
@@ -156,11 +156,42 @@ fn a_move_to_a_node_that_goes_is_given_up() {
 fn the_plan_says_what_would_be_done() {
     let mut world = uneven(3, 4);
     let mut moves = Vec::new();
-    world.run(|draft| moves = plan(draft, WEB, FITS, &mut |_, _, _| true));
-    let to: Vec<u128> = moves.iter().map(|step| step.to.bits()).collect();
+    world.run(|draft| moves = plan(draft, WEB, FITS, &mut |_, _, _| true, 9));
+    let to: Vec<u128> = moves.iter().map(|planned| planned.step.to.bits()).collect();
     assert_eq!(to, [2, 3]);
-    assert!(moves.iter().all(|step| step.from == node(1)));
+    assert!(moves.iter().all(|planned| planned.step.from == node(1)));
+    let why: Vec<&str> = moves.iter().map(|planned| planned.why.as_str()).collect();
+    let (first, second, third) = (node(1), node(2), node(3));
+    assert_eq!(
+        why,
+        [
+            format!("{first} has 4 of its tasks, {second} has 0"),
+            format!("{first} has 3 of its tasks, {third} has 0"),
+        ]
+    );
+    world.run(|draft| moves = plan(draft, WEB, FITS, &mut |_, _, _| true, 1));
+    assert_eq!(moves.len(), 1, "no more than asked for");
     assert_eq!(counts(&world), [(1, 4)].into(), "and does nothing");
+}
+
+#[test]
+fn asking_for_once_touches_only_what_is_uneven_and_is_asked_again_only_when_it_is() {
+    let mut world = uneven(2, 4);
+    let view = world.view();
+    let even = look(&view);
+    assert_eq!((even.moves.len(), even.is_cut), (2, false));
+    let change = ask(&view.state, WEB).expect("it can be asked for");
+    let Change::PutService(Expect::Version(_), service) = &change else {
+        panic!("{change:?}");
+    };
+    assert!(service.rebalance);
+    world.edit(|service| service.rebalance = true);
+    assert!(
+        ask(&world.view().state, WEB).is_none(),
+        "it is asked for already"
+    );
+    even_out(&mut world, ANY);
+    assert!(look(&world.view()).moves.is_empty());
 }
 
 #[test]
@@ -180,6 +211,12 @@ fn what_it_is_spread_over_comes_first() {
             ..Placement::default()
         });
     });
+    let mut moves = Vec::new();
+    world.run(|draft| moves = plan(draft, WEB, FITS, &mut |_, _, _| true, 1));
+    assert_eq!(
+        moves[0].why,
+        "node.labels.zone=a has 8 of its tasks, node.labels.zone=b has 0"
+    );
     auto(&mut world);
     even_out(&mut world, ANY);
     assert_eq!(counts(&world), [(1, 4), (2, 2), (3, 2)].into());

@@ -24,7 +24,7 @@ pub mod measure;
 mod tests;
 
 pub use board::Board;
-pub use seats::branch;
+pub use seats::{branch, spread_words};
 
 pub use crate::model::constraints;
 

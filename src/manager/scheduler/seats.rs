@@ -21,11 +21,22 @@ impl Board {
 /// What a node is in each thing that tasks are to be spread over, the most important first.
 pub fn branch(node: &Node, status: Option<&NodeStatus>, placement: &Placement) -> Vec<String> {
     let facts = Facts::of(node, status);
+    let subjects = subjects(placement);
+    subjects
+        .map(|(_, subject)| facts.text(&subject).to_owned())
+        .collect()
+}
+
+/// What tasks are to be spread over, in the user's words, the most important first.
+pub fn spread_words(placement: &Placement) -> Vec<&str> {
+    subjects(placement).map(|(words, _)| words).collect()
+}
+
+fn subjects(placement: &Placement) -> impl Iterator<Item = (&str, Subject)> {
     let spread = placement.preferences.iter();
     let spread = spread.filter_map(|preference| preference.spread.as_ref());
-    spread
-        .filter_map(|over| Subject::of(over.spread_descriptor.trim()))
-        .filter(|subject| *subject != Subject::Ip)
-        .map(|subject| facts.text(&subject).to_owned())
-        .collect()
+    let words = spread.map(|over| over.spread_descriptor.trim());
+    words
+        .filter_map(|words| Some((words, Subject::of(words)?)))
+        .filter(|(_, subject)| *subject != Subject::Ip)
 }

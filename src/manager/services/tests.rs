@@ -123,6 +123,30 @@ fn a_change_keeps_what_was_and_a_rollback_goes_back_and_forth() {
     assert_eq!(web(&state).update, None);
 }
 
+/// Nobody updates a job, so a rollback of one that is said to have begun would never end.
+#[test]
+fn a_job_that_goes_back_runs_again_and_is_not_said_to_be_updated() {
+    let mut state = State::default();
+    let job = |image| {
+        let mode = serde_json::json!({"ReplicatedJob": {"MaxConcurrent": 1}});
+        ServiceSpec {
+            mode: serde_json::from_value(mode).unwrap(),
+            ..spec("web", image)
+        }
+    };
+    let made = create(&state, ID, job("web:1"), Secret::default(), NOW).unwrap();
+    apply(&mut state, made);
+    let another = ServiceUpdate {
+        spec: job("web:2"),
+        ..ServiceUpdate::default()
+    };
+    change(&mut state, another);
+    change(&mut state, back());
+    let now = web(&state);
+    assert_eq!((&now.spec, &now.update), (&job("web:1"), &None));
+    assert_eq!(now.job.unwrap().iteration, 2);
+}
+
 #[test]
 fn what_may_not_be_is_said_in_dockers_words() {
     let state = with_web();

@@ -26,6 +26,8 @@ impl Round<'_, '_> {
         let now = self.draft.now();
         let mut too_many = None;
         for mut one in std::mem::take(&mut self.status.watched) {
+            // A time that is yet to come was told by another clock, or by this one before it was set back.
+            one.since = one.since.map(|since| since.min(now));
             let has_failed = self.status.failed.contains(&one.slot);
             if !has_failed {
                 match self.sight(&mut one) {

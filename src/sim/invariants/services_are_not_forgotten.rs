@@ -39,14 +39,20 @@ pub(super) fn check(records: &[Record]) -> Vec<String> {
         .difference(&doomed)
         .map(|id| format!("service {id} went, and nobody had asked for that"))
         .collect();
-    for (number, name) in asked {
-        match (answers.get(&number), named.contains_key(&name)) {
+    let mut times: BTreeMap<&String, usize> = BTreeMap::new();
+    for name in asked.values() {
+        *times.entry(name).or_default() += 1;
+    }
+    for (number, name) in &asked {
+        // What is asked for again after a refusal may be there by the other request.
+        let once = times.get(name) == Some(&1);
+        match (answers.get(number), named.contains_key(name)) {
             (Some(Answer::Written(_)), false) => {
                 broken.push(format!(
                     "#{number}: service {name} was acknowledged, and never was"
                 ));
             }
-            (Some(Answer::Refused(why)), true) => {
+            (Some(Answer::Refused(why)), true) if once => {
                 broken.push(format!(
                     "#{number}: service {name} was refused ({why}), and is"
                 ));

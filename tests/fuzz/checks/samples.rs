@@ -218,6 +218,7 @@ fn assigned() -> Assigned {
         desired: TaskState::Running,
         observed: TaskState::Assigned,
         spec: TaskSpec::default(),
+        generic_resources: Vec::new(),
         log_driver: None,
         registry_auth: Secret("e30=".to_owned()),
     }

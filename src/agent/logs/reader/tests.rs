@@ -11,6 +11,7 @@ use super::*;
 use crate::agent::logs::file::{Encoder, LogFile};
 use crate::agent::logs::options::Rotation;
 use crate::agent::logs::{Record, json, local, rotation};
+use crate::model::Timestamp;
 
 /// No test waits longer for a line.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -406,6 +406,7 @@ fn assigned(task: u128, spec: TaskSpec, desired: TaskState) -> Assigned {
         desired,
         observed: TaskState::Assigned,
         spec,
+        generic_resources: Vec::new(),
         log_driver: None,
         registry_auth: Secret::default(),
     }

@@ -17,7 +17,7 @@ use super::super::{Failure, RuntimeError};
 use super::client::{failed, said};
 use super::rootfs::{Root, inside};
 use super::{Containerd, Inner};
-use crate::model::container::ContainerState;
+use crate::model::container::{ContainerState, PathStat};
 use crate::model::{ContainerId, Timestamp};
 
 /// Why files could not be copied. In Docker's words.
@@ -40,21 +40,6 @@ pub enum ArchiveError {
     /// Reading or writing failed.
     #[error("copying failed")]
     Io(#[source] io::Error),
-}
-
-/// What a path in a container is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathStat {
-    /// Its last part.
-    pub name: String,
-    /// Bytes.
-    pub size: u64,
-    /// Kind and permissions, as the kernel has them.
-    pub mode: u32,
-    /// When it was changed.
-    pub modified: Timestamp,
-    /// Where it leads, when it is a symbolic link.
-    pub link_target: String,
 }
 
 impl Containerd {

@@ -35,7 +35,8 @@ const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 impl Inner {
     pub(super) async fn create(&self, config: &ContainerConfig) -> Result<(), RuntimeError> {
         let id = config.id;
-        if self.record(id).await?.is_some() {
+        // Its directory is made with the first attempt. A record without one is in the way below, and is removed then.
+        if self.folder(id).path().exists() && self.record(id).await?.is_some() {
             if self.folder(id).is_created() {
                 return Ok(());
             }
@@ -109,7 +110,10 @@ impl Inner {
             ..PrepareSnapshotRequest::default()
         });
         match self.client.snapshots().prepare(request).await {
-            Ok(_) => Ok(()),
+            Ok(prepared) => {
+                self.prepared.keep(config.id, prepared.into_inner().mounts);
+                Ok(())
+            }
             Err(status) if status.code() == Code::AlreadyExists => Ok(()),
             Err(status) => Err(failed("make the container's file system")(status)),
         }

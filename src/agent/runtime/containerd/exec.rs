@@ -57,7 +57,7 @@ pub struct Exec {
     pub id: String,
     /// Its process, as the machine counts.
     pub pid: u32,
-    /// Its input, if it is given any; [`Exec::close_stdin`] ends it.
+    /// Its input, if it is given any; dropped, [`Exec::close_stdin`] ends it.
     pub stdin: Option<pipe::Sender>,
     /// Its output, if it is wanted: must be read, or the process stands still at some point.
     pub stdout: Option<pipe::Receiver>,
@@ -298,9 +298,8 @@ impl Exec {
         inner.resize(self.container, &self.id, height, width).await
     }
 
-    /// Ends its input, after what was written.
-    pub async fn close_stdin(&mut self) -> Result<(), RuntimeError> {
-        self.stdin = None;
+    /// Ends its input, after what was written, once [`Exec::stdin`] has been dropped.
+    pub async fn close_stdin(&self) -> Result<(), RuntimeError> {
         self.runtime
             .inner
             .close_stdin(self.container, &self.id)

@@ -108,6 +108,15 @@ impl Folder {
         self.join("created").exists()
     }
 
+    /// When it was made; the beginning of time when nothing tells.
+    pub(super) fn made_at(&self) -> io::Result<Timestamp> {
+        match fs::metadata(self.join("created")) {
+            Ok(about) => about.modified().map(super::look::timestamp),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Timestamp::default()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// There for every later life of ours, and for later ones of the machine after [`Folder::sync_started`].
     pub(super) fn mark_started(&self, mark: &StartedMark) -> io::Result<()> {
         self.put("started.json", mark, false)

@@ -34,6 +34,7 @@ pub(super) fn facts(helper: &Path, cgroup_parent: &str) -> HostFacts {
             read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0)
         },
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        x32: has_x32(),
         apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         swap_limit: match cgroup {
             CgroupMode::V2 => true,
@@ -45,6 +46,41 @@ pub(super) fn facts(helper: &Path, cgroup_parent: &str) -> HostFacts {
         read_only_below: false,
         helper: helper.to_owned(),
     }
+}
+
+/// Whether the kernel has the calls of x32; yes when it cannot be asked. A child asks, for a filter that this process is
+/// under may kill whoever does.
+#[cfg(target_arch = "x86_64")]
+fn has_x32() -> bool {
+    use nix::libc::{_exit, SYS_getpid, syscall};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    /// Marks a call as one of x32.
+    const X32: nix::libc::c_long = 0x4000_0000;
+    #[expect(
+        unsafe_code,
+        reason = "no safe call asks for a call that may not be there"
+    )]
+    // SAFETY: the child does nothing but a call of the kernel that changes nothing, and its end.
+    let forked = unsafe {
+        match fork() {
+            Ok(ForkResult::Child) => _exit(i32::from(syscall(X32 | SYS_getpid) < 0)),
+            forked => forked,
+        }
+    };
+    match forked {
+        Ok(ForkResult::Parent { child }) => !matches!(
+            waitpid(child, None),
+            Ok(WaitStatus::Exited(_, 1) | WaitStatus::Signaled(..))
+        ),
+        Ok(ForkResult::Child) | Err(_) => true,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_x32() -> bool {
+    false
 }
 
 fn read(path: &str) -> String {

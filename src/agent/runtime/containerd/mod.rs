@@ -27,6 +27,8 @@ mod folder;
 mod host;
 mod image;
 mod list;
+mod look;
+mod prepared;
 mod probe;
 mod process;
 mod remove;
@@ -49,13 +51,14 @@ use super::spec::HostFacts;
 use super::{Found, Runtime, RuntimeError, Started};
 use crate::model::container::{Exit, ImageRef};
 use crate::model::{ContainerConfig, ContainerId, NodeId, Timestamp};
-pub use archive::{ArchiveError, PathStat};
+pub use archive::ArchiveError;
 pub use attach::Attached;
 use client::Client;
 pub use exec::{Exec, ExecSpec};
 use folder::Folder;
 use image::Bases;
-pub use stats::{BlkioStats, CpuStats, MemoryStats, NetworkStats, Stats};
+pub use look::Look;
+use prepared::Prepared;
 
 /// The label that says whose a container is.
 const NODE_LABEL: &str = "skein.node";
@@ -125,6 +128,7 @@ struct Inner {
     host: HostFacts,
     client: Client,
     bases: Bases,
+    prepared: Prepared,
     /// Path of the program that makes containers; empty for the shim's own choice, which is runc.
     binary: String,
     version: String,
@@ -170,6 +174,7 @@ impl Containerd {
                 host,
                 client,
                 bases: Bases::default(),
+                prepared: Prepared::default(),
                 binary: binary.unwrap_or_default(),
                 version: version.into_inner().version,
                 starts: Semaphore::new(settings.starts_at_once.max(1)),

@@ -60,6 +60,7 @@ impl Inner {
     pub(super) async fn remove(&self, id: ContainerId) -> Result<(), RuntimeError> {
         let folder = self.folder(id);
         let name = id.to_string();
+        self.prepared.take(id);
         let mark = folder.started().ok().flatten();
         let (record, task) = tokio::join!(self.record(id), self.task(id));
         if record?.is_none() {

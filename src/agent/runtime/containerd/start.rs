@@ -7,6 +7,7 @@ use containerd_client::services::v1::snapshots::MountsRequest;
 use containerd_client::services::v1::{
     CreateTaskRequest, DeleteTaskRequest, GetRequest, StartRequest,
 };
+use containerd_client::types::Mount;
 use containerd_client::types::v1::{Process, Status as TaskStatus};
 use prost::Message;
 use prost_types::Any;
@@ -74,6 +75,16 @@ impl Inner {
         Ok(answer.and_then(|answer| answer.into_inner().process))
     }
 
+    async fn mounts(&self, id: ContainerId) -> Result<Vec<Mount>, RuntimeError> {
+        let request = self.client.request(MountsRequest {
+            snapshotter: self.settings.snapshotter.clone(),
+            key: id.to_string(),
+        });
+        let mounts = self.client.snapshots().mounts(request).await;
+        let mounts = mounts.map_err(failed("look for the container's file system"))?;
+        Ok(mounts.into_inner().mounts)
+    }
+
     async fn create_task(
         &self,
         config: &ContainerConfig,
@@ -81,19 +92,17 @@ impl Inner {
     ) -> Result<u32, RuntimeError> {
         self.refresh_joined(config).await?;
         let id = config.id.to_string();
-        let request = self.client.request(MountsRequest {
-            snapshotter: self.settings.snapshotter.clone(),
-            key: id.clone(),
-        });
-        let mounts = self.client.snapshots().mounts(request).await;
-        let mounts = mounts.map_err(failed("look for the container's file system"))?;
+        let mounts = match self.prepared.take(config.id) {
+            Some(mounts) => mounts,
+            None => self.mounts(config.id).await?,
+        };
         let io = attach::stdio(config, folder, &self.settings.helper)?;
         let options = ShimOptions {
             binary_name: self.binary.clone(),
         };
         let request = CreateTaskRequest {
             container_id: id,
-            rootfs: mounts.into_inner().mounts,
+            rootfs: mounts,
             stdin: io.stdin.clone(),
             stdout: io.stdout.clone(),
             stderr: io.stderr.clone(),

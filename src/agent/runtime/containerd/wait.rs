@@ -68,14 +68,15 @@ impl Inner {
         Some(exit)
     }
 
-    /// Waits once: for the exit, or for something to have changed.
+    /// Waits once: for the exit, or for something to have changed. Boxed is what takes a moment, for this is held as long
+    /// as the container runs.
     async fn look(&self, id: ContainerId) -> Result<Option<Exit>, RuntimeError> {
         let folder = self.folder(id);
         let changed = self.changed.notified();
         if let Some(exit) = folder.exit().map_err(disk("read how it ended"))? {
             return Ok(Some(exit));
         }
-        if let Some(task) = self.task(id).await? {
+        if let Some(task) = Box::pin(self.task(id)).await? {
             return match task.status() {
                 TaskStatus::Stopped => {
                     let settled = Box::pin(self.settle(id, &folder, &task)).await;
@@ -84,7 +85,7 @@ impl Inner {
                 _ => self.wait_while_it_runs(id, &folder).await,
             };
         }
-        if self.record(id).await?.is_none() {
+        if Box::pin(self.record(id)).await?.is_none() {
             return Err(said(Failure::Gone, format!("No such container: {id}")));
         }
         if let Some(mark) = folder.started().map_err(disk("read when it began"))? {

@@ -85,6 +85,8 @@ pub struct HostFacts {
     pub least_oom_score_adj: i32,
     /// The kernel filters system calls.
     pub seccomp: bool,
+    /// The kernel has the calls of x32, 64-bit programs with short pointers.
+    pub x32: bool,
     /// The kernel has AppArmor.
     pub apparmor: bool,
     /// Swap can be limited.

@@ -224,7 +224,11 @@ fn default_profile(host: &HostFacts) -> Profile {
         default_action: LinuxSeccompAction::ScmpActErrno,
         default_errno_ret: Some(data::NOT_PERMITTED),
         architectures: Some(match &*host.arch {
-            "x86_64" => vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32],
+            // Each costs a start milliseconds, and hardly any kernel has x32.
+            "x86_64" if host.x32 => {
+                vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
+            }
+            "x86_64" => vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86],
             "aarch64" => vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm],
             _ => Vec::new(),
         }),

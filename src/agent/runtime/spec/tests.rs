@@ -57,6 +57,7 @@ fn host() -> HostFacts {
         hard_limits: BTreeMap::from([("nofile".to_owned(), 20_000)]),
         least_oom_score_adj: -100,
         seccomp: true,
+        x32: true,
         apparmor: false,
         swap_limit: true,
         read_only_below: true,
@@ -221,6 +222,17 @@ fn the_default_filter_follows_capabilities_kernel_and_architecture() {
         spec["linux"]["seccomp"]["architectures"],
         json!(["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"])
     );
+
+    let usual = HostFacts {
+        x32: false,
+        ..host()
+    };
+    for (host, x32) in [(host(), true), (usual, false)] {
+        let spec = json_of(&config(), &host);
+        let named = spec["linux"]["seccomp"]["architectures"].to_string();
+        assert!(named.contains("SCMP_ARCH_X86\""), "{named}");
+        assert_eq!(named.contains("X32"), x32, "{named}");
+    }
 }
 
 #[test]

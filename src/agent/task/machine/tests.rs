@@ -26,6 +26,7 @@ fn order(desired: TaskState, gone: bool) -> Order {
             desired,
             observed: TaskState::Assigned,
             spec: TaskSpec::default(),
+            generic_resources: Vec::new(),
             log_driver: None,
             registry_auth: Default::default(),
         },

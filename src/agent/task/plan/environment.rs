@@ -1,20 +1,23 @@
 //! The environment of a container's program.
 
+use std::collections::BTreeMap;
+
 use super::PlanError;
-use crate::model::task_spec::ContainerSpec;
 use crate::model::task_spec::template::{TemplateContext, expand};
+use crate::model::task_spec::{ContainerSpec, GenericResource};
 use crate::model::{ContainerId, ImageConfig};
+use crate::wire::assignment::Assigned;
 
 /// Where programs are looked for when nobody says, as Docker has it.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The whole environment, in Docker's order: what Docker sets, the user's, the image's. Each name once; a name alone
-/// takes away what the image says of it.
+/// The whole environment, in Docker's order: what Docker sets, the user's, what was given to the task, the image's. Each
+/// name once; a name alone takes away what the image says of it.
 pub(super) fn of(
+    assigned: &Assigned,
     spec: &ContainerSpec,
     config: &ImageConfig,
-    hostname: &str,
-    id: ContainerId,
+    (hostname, id): (&str, ContainerId),
     context: &TemplateContext,
 ) -> Result<Vec<String>, PlanError> {
     let mut all: Vec<String> = vec![PATH.into()];
@@ -35,6 +38,7 @@ pub(super) fn of(
             None => entry.clone(),
         });
     }
+    users.extend(given(&assigned.generic_resources));
     let images = config.env.iter().filter(|entry| {
         let name = name_of(entry);
         !users.iter().any(|user| name_of(user) == name)
@@ -52,6 +56,26 @@ pub(super) fn of(
         }
     }
     Ok(all)
+}
+
+/// `DOCKER_RESOURCE_GPU=uuid1,uuid2`: what of the node's own the task has, by kind. Of those that are only counted, how
+/// many.
+fn given(resources: &[GenericResource]) -> impl Iterator<Item = String> {
+    let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for resource in resources {
+        let named = resource.named_resource_spec.iter();
+        let named = named.map(|named| (&named.kind, named.value.clone()));
+        let counted = resource.discrete_resource_spec.iter();
+        let counted = counted.map(|counted| (&counted.kind, counted.value.to_string()));
+        for (kind, value) in named.chain(counted) {
+            let kind = kind.to_uppercase();
+            kinds.entry(kind).or_default().push(value);
+        }
+    }
+    let line = |(kind, values): (String, Vec<String>)| {
+        format!("DOCKER_RESOURCE_{kind}={}", values.join(","))
+    };
+    kinds.into_iter().map(line)
 }
 
 fn name_of(entry: &str) -> &str {

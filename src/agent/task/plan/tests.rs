@@ -21,6 +21,7 @@ fn assigned(container: Value) -> Assigned {
         desired: TaskState::Running,
         observed: TaskState::Assigned,
         spec: serde_json::from_value(json!({ "ContainerSpec": container })).unwrap(),
+        generic_resources: Vec::new(),
         log_driver: None,
         registry_auth: Default::default(),
     }
@@ -339,4 +340,26 @@ fn the_log_driver_is_the_specs_then_the_clusters_then_the_nodes() {
         let refused = plan_of(&assigned, &image()).unwrap_err();
         assert!(matches!(refused, PlanError::Log(_)), "{refused}");
     }
+}
+
+#[test]
+fn a_program_is_told_what_of_the_node_is_its_own() {
+    let mut assigned = assigned(json!({"Env": ["A=1", "DOCKER_RESOURCE_SSD=mine"]}));
+    assigned.generic_resources = serde_json::from_value(json!([
+        {"NamedResourceSpec": {"Kind": "gpu", "Value": "UUID1"}},
+        {"NamedResourceSpec": {"Kind": "gpu", "Value": "UUID2"}},
+        {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 3}},
+    ]))
+    .unwrap();
+    let env = plan_of(&assigned, &image()).unwrap().container.process.env;
+    let told: Vec<&str> = env.iter().map(String::as_str).collect();
+    let wanted = [
+        "PATH=/image",
+        "HOSTNAME=abababababab",
+        "A=1",
+        "DOCKER_RESOURCE_SSD=3",
+        "DOCKER_RESOURCE_GPU=UUID1,UUID2",
+        "COLOR=red",
+    ];
+    assert_eq!(told, wanted);
 }

@@ -371,3 +371,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn looks_are_rare_while_all_are_heard_and_frequent_while_one_is_in_doubt() {
+    let mut bed = Bed::new(3);
+    bed.event(Event::Heard { node: id(V) });
+    bed.event(Event::Tick);
+    let pace = pace(3);
+    let until_look = |bed: &Bed| bed.detector.poll_timeout().unwrap().0 - bed.now;
+    assert_eq!(until_look(&bed), pace.round);
+    assert!(!bed.detector.is_silent(id(V)));
+    bed.event(Event::Suspected {
+        node: id(V),
+        unanswered: Duration::ZERO,
+    });
+    bed.event(Event::Tick);
+    assert_eq!(until_look(&bed), pace.tick);
+    assert_eq!(bed.detector.present(), 1);
+    bed.quiet(3_000);
+    assert_eq!(bed.verdicts.last(), Some(&(id(V), Liveness::Dead)));
+    assert!(bed.detector.is_silent(id(V)));
+    assert_eq!(bed.detector.present(), 0);
+}
+
+#[test]
+fn a_member_that_falls_silent_is_looked_at_no_later_than_it_comes_into_doubt() {
+    let mut bed = Bed::new(3);
+    bed.event(Event::Heard { node: id(V) });
+    bed.event(Event::Tick);
+    let heard = bed.now;
+    while bed.pending.is_empty() {
+        bed.now = bed.detector.poll_timeout().unwrap().0;
+        bed.event(Event::Tick);
+        assert!(
+            bed.now - heard <= pace(3).doubt_max,
+            "it is looked at too late"
+        );
+    }
+    assert_eq!(bed.now - heard, pace(3).doubt_max);
+}

@@ -119,3 +119,22 @@ fn one_task_follows_two_that_have_ended_at_once() {
     world.rest();
     assert_eq!(images(&world), ["web:2"; 2]);
 }
+
+/// An update that is watched by a clock that is then set back, or by a leader whose clock is ahead of the next one's,
+/// was watched for as much longer as the clocks differ.
+#[test]
+fn an_update_does_not_wait_for_a_clock_that_was_ahead() {
+    let mut world = world(2, replicas(2), json!({"Parallelism": 2}));
+    image(&mut world, "web:2");
+    for _ in 0..10 {
+        world.settle();
+        world.obey();
+    }
+    assert_eq!(status(&world).state, UpdateState::Updating);
+    let hour = 3600 * i128::from(SECOND);
+    world.now = crate::model::Timestamp::from_nanos(world.now.nanos() - hour);
+    world.settle();
+    world.pass_time(5);
+    world.settle();
+    assert_eq!(status(&world).state, UpdateState::Completed);
+}

@@ -4,7 +4,8 @@ use super::super::super::customer::Kind;
 use super::*;
 use crate::cluster::store::Work;
 use crate::model::{
-    Change, Expect, Proposal, Service, ServiceId, Slot, TaskId, TaskState, TaskStatus, Template,
+    Change, Expect, NodeState, Proposal, Service, ServiceId, Slot, TaskId, TaskState, TaskStatus,
+    Template,
 };
 
 const WEB: ServiceId = ServiceId::from_bits(7);
@@ -167,4 +168,96 @@ fn a_task_that_waits_in_silence_is_found() {
     let mut silent = task(1, 1, Pending, Running);
     silent.status.err.clear();
     breaks("who waits knows why", [put(silent)]);
+}
+
+/// What a state shows when some changes were made to one.
+fn then(state: &mut State, changes: Vec<Change>) -> Entry {
+    let at = Timestamp::default();
+    state
+        .apply(Proposal { at, changes }, &mut Vec::new())
+        .unwrap();
+    Entry::Shows(life(1), Arc::new(state.clone()))
+}
+
+/// A service of three tasks that run, of which one may be replaced at a time.
+fn running() -> (State, Vec<Entry>) {
+    let mut state = State::default();
+    let node = Node {
+        id: id(7),
+        ..Node::default()
+    };
+    let web = |spec_version| Service {
+        id: WEB,
+        spec_version,
+        ..Service::default()
+    };
+    let mut changes = vec![
+        Change::PutNode(Expect::Absent, Box::new(node)),
+        Change::PutService(Expect::Absent, Box::new(web(1))),
+        Change::PutTemplate(WEB, 1, Box::<Template>::default()),
+    ];
+    changes.extend((1..=3).map(|number| {
+        let mut task = task(number, 0, Running, Running);
+        task.slot = Slot::Number(number as u64);
+        Change::PutTask(Expect::Absent, Box::new(task))
+    }));
+    let mut entries = vec![then(&mut state, changes)];
+    let version = state.work.services[&WEB].meta.version;
+    let renewed = Change::PutService(Expect::Version(version), Box::new(web(2)));
+    let template = Change::PutTemplate(WEB, 2, Box::<Template>::default());
+    entries.push(then(&mut state, vec![renewed, template]));
+    (state, entries)
+}
+
+/// The old task of a slot is told to go, if it is to, and a new one is made.
+fn replace(state: &mut State, number: u128, goes: bool) -> Entry {
+    let old = state.work.tasks[&TaskId::from_bits(number)].clone();
+    let mut gone = Task::clone(&old);
+    gone.desired = Shutdown;
+    let mut new = task(10 + number, 0, Assigned, Running);
+    (new.slot, new.spec_version) = (old.slot, 2);
+    let mut changes = vec![Change::PutTask(Expect::Absent, Box::new(new))];
+    if goes {
+        let expect = Expect::Version(old.meta.version);
+        changes.push(Change::PutTask(expect, Box::new(gone)));
+    }
+    then(state, changes)
+}
+
+#[test]
+fn an_update_that_takes_too_many_is_found() {
+    for goes in [true, false] {
+        let (mut state, mut entries) = running();
+        entries.push(replace(&mut state, 1, goes));
+        holds(entries.clone());
+        let (mut careful, mut others) = (state.clone(), entries.clone());
+        entries.push(replace(&mut state, 2, goes));
+        breaks("updates keep their bounds: in version", entries);
+        // What was replaced runs, and what it was has gone.
+        let done = careful.work.tasks[&TaskId::from_bits(1)].clone();
+        let mut gone = Task::clone(&done);
+        (gone.desired, gone.status.state) = (Shutdown, Shutdown);
+        others.extend([told(1, Shutdown), told(11, Running)]);
+        let expect = Expect::Version(done.meta.version);
+        others.push(then(
+            &mut careful,
+            vec![Change::PutTask(expect, Box::new(gone))],
+        ));
+        others.push(replace(&mut careful, 2, goes));
+        holds(others);
+    }
+}
+
+/// A node that is lost takes what it will, and no update is to blame.
+#[test]
+fn what_a_lost_node_takes_is_no_updates() {
+    let (mut state, mut entries) = running();
+    let down = Entry::Shown {
+        life: life(1),
+        node: id(7),
+        state: NodeState::Down,
+    };
+    entries.push(down);
+    entries.extend((1..=3).map(|number| replace(&mut state, number, true)));
+    holds(entries);
 }
