@@ -9,6 +9,7 @@ use super::dirty::Versions;
 use crate::manager::draft::Draft;
 use crate::manager::orchestrator::Fits;
 use crate::manager::orchestrator::slots::{self, Tasks};
+use crate::manager::restart::policy;
 use crate::model::service_spec::Order;
 use crate::model::{Availability, NodeId, Service, Slot, Task, TaskState};
 
@@ -27,6 +28,8 @@ pub(super) struct Place {
     ended: bool,
     /// The task before the clean one was not what the service is now.
     pub(super) is_new: bool,
+    /// The youngest task is what the service is now, and has done all that it was there for: none follows it.
+    done: bool,
 }
 
 /// The slots that an update looks after: those that have lost their node, or whose node takes nothing new, are none of
@@ -62,6 +65,10 @@ impl Place {
             && dirty.is_empty()
             && is_over(draft, service, slot, &tasks)
             && slots::newest(&tasks).is_some_and(|task| is_dirty(task));
+        let done = tasks.last().is_some_and(|task| {
+            let complete = draft.state_of(task) == TaskState::Complete && !is_dirty(task);
+            complete && !policy::may_follow(draft, service, &tasks, task)
+        });
         let at = clean.as_ref();
         let at = at.and_then(|clean| tasks.iter().position(|task| task.id == clean.id));
         let before = at.and_then(|at| tasks.get(at.checked_sub(1)?));
@@ -73,6 +80,7 @@ impl Place {
             spent,
             dirty,
             ended,
+            done,
         }
     }
 
@@ -81,10 +89,10 @@ impl Place {
         !self.dirty.is_empty() || self.ended
     }
 
-    /// Whether the new task runs, so that the old ones may go.
+    /// Whether the new task runs, or was done before anybody saw it run, so that the old ones may go.
     pub(super) fn is_handed_over(&self, draft: &Draft<'_>) -> bool {
         let clean = self.clean.as_ref();
-        clean.is_some_and(|clean| draft.state_of(clean) == TaskState::Running)
+        self.done || clean.is_some_and(|clean| draft.state_of(clean) == TaskState::Running)
     }
 
     /// Whether one of the old tasks runs.

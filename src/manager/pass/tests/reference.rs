@@ -421,12 +421,7 @@ impl Model {
             assert_eq!(self.state_of(task), TaskState::Running, "{slot}");
             let made_of = self.leader.state.work.template(WEB, task.spec_version);
             let same = made_of.unwrap().task == web.spec.task_template;
-            // A new task that was done before the old one was stopped leaves the old one where it is.
-            let overtaken = done && !same;
-            assert!(
-                same || paused || overtaken,
-                "{slot} is not what was asked for"
-            );
+            assert!(same || paused, "{slot} is not what was asked for");
             return;
         }
         assert!(live.is_empty(), "{slot} has {} tasks", live.len());

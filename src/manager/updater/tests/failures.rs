@@ -242,3 +242,38 @@ fn no_slot_is_left_with_two_tasks_when_it_pauses() {
     assert_eq!(status(&world).state, UpdateState::Paused);
     assert_eq!(images(&world), ["web:1"; 2]);
 }
+
+/// What a new task was there for is done before anybody saw it run: nothing is left for the old one to wait for.
+#[test]
+fn a_new_task_that_is_done_at_once_takes_the_place_of_the_old_one() {
+    let config = json!({"Parallelism": 1, "FailureAction": "continue", "Order": "start-first"});
+    let policy = json!({"Condition": "on-failure", "Delay": 0});
+    for mode in [replicas(2), json!({"Global": {}})] {
+        let mut world = with_policy(2, mode, config.clone(), policy.clone());
+        image(&mut world, "web:2");
+        world.settle();
+        for task in world.live() {
+            if task.spec_version == 2 {
+                world.report(task.id, TaskState::Complete);
+            }
+        }
+        world.rest();
+        assert_eq!(images(&world), ["web:2"], "the other one runs");
+        assert_eq!(status(&world).state, UpdateState::Completed);
+    }
+}
+
+/// One that is done and is followed by another lets the old one run until that runs.
+#[test]
+fn a_new_task_that_is_done_and_comes_again_is_waited_for() {
+    let config = json!({"Parallelism": 1, "FailureAction": "continue", "Order": "start-first"});
+    let mut world = world(2, replicas(1), config);
+    image(&mut world, "web:2");
+    world.settle();
+    world.report(made_of(&world, 1, "web:2").id, TaskState::Complete);
+    world.settle();
+    let old = made_of(&world, 1, "web:1");
+    assert_eq!(old.desired, TaskState::Running);
+    world.rest();
+    assert_eq!(images(&world), ["web:2"]);
+}
