@@ -194,8 +194,7 @@ impl Customer {
         } else {
             return;
         }
-        let words = format!("{} is to have {count} tasks", service.id);
-        update(self, service, change(spec), words).await;
+        update(self, service, change(spec)).await;
     }
 
     /// Wants another image, by some policy.
@@ -226,8 +225,7 @@ impl Customer {
             let config = policy(service.id, action);
             (spec.update_config, spec.rollback_config) = (Some(config.clone()), Some(config));
         }
-        let words = format!("{} is to be {:?}", service.id, spec.update_config);
-        update(self, service, change(spec), words).await;
+        update(self, service, change(spec)).await;
     }
 
     /// Wants the same once more.
@@ -237,7 +235,7 @@ impl Customer {
         }
         let mut spec = service.spec.clone();
         spec.task_template.force_update += 1;
-        update(self, service, change(spec), format!("{} again", service.id)).await;
+        update(self, service, change(spec)).await;
     }
 
     async fn roll_back(&self, service: &Service) {
@@ -245,7 +243,7 @@ impl Customer {
             rollback: true,
             ..ServiceUpdate::default()
         };
-        update(self, service, back, format!("{} is to go back", service.id)).await;
+        update(self, service, back).await;
     }
 
     /// Removes a service; `None` when that failed, as far as is known.
@@ -351,22 +349,17 @@ pub(super) async fn scale(customer: &Customer, service: &Service, replicas: u64)
     spec.mode.replicated = Some(Replicated {
         replicas: Some(replicas),
     });
-    let words = format!("{} is to have {replicas} tasks", service.id);
-    update(customer, service, change(spec), words).await;
+    update(customer, service, change(spec)).await;
 }
 
 /// Changes a service; false when that came to nothing, as far as is known.
-pub(super) async fn update(
-    customer: &Customer,
-    service: &Service,
-    update: ServiceUpdate,
-    words: String,
-) -> bool {
+pub(super) async fn update(customer: &Customer, service: &Service, update: ServiceUpdate) -> bool {
     let (id, version) = (service.id, service.meta.version);
+    let spec = (!update.rollback).then(|| Box::new(update.spec.clone()));
     let order: Order<()> = Arc::new(move |term: Arc<Term>| {
         let update = update.clone();
         async move { term.update_service(id, version, update).await }.boxed()
     });
-    let asked = customer.ask(Ask::Operate(words), order).await;
-    asked.is_some()
+    let ask = Ask::Update(id, version, spec);
+    customer.ask(ask, order).await.is_some()
 }

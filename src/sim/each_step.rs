@@ -171,8 +171,7 @@ impl Script {
                 container.command = ["/bin/sh", "-c", "exit 1"].map(String::from).to_vec();
             }
         }
-        let words = format!("{} is to be another", service.id);
-        update(&self.customer, service, change(spec), words).await
+        update(&self.customer, service, change(spec)).await
     }
 
     /// Lets it happen, and asks for it again and again until it is so.
@@ -218,7 +217,7 @@ impl Script {
                 if let Some(replicated) = &mut spec.mode.replicated {
                     replicated.replicas = Some(count);
                 }
-                update(customer, service, change(spec), "another number".into()).await
+                update(customer, service, change(spec)).await
             }
             (Act::Renew(_, good), Some(service)) => self.renew(service, good).await,
             (Act::GoBack, Some(service)) => {
@@ -226,7 +225,7 @@ impl Script {
                     rollback: true,
                     ..ServiceUpdate::default()
                 };
-                update(customer, service, back, "back".into()).await
+                update(customer, service, back).await
             }
             (Act::Remove, Some(service)) => customer.forget(service.id).await.is_some(),
             (Act::Drain, _) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::clock;
 use super::customer::Kind;
 use crate::cluster::store::{Changed, State, StateEvent};
-use crate::model::{Node, NodeId, NodeState, ServiceId, Task, TaskId, TaskStatus};
+use crate::model::{Node, NodeId, NodeState, ServiceId, ServiceSpec, Task, TaskId, TaskStatus};
 
 /// One start of one machine's daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ pub(super) struct Life {
 }
 
 /// What a client wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ask {
     /// Write the operation's number into the label `c<client>` of `target`, through the leader's term.
     Label { client: usize, target: NodeId },
@@ -43,6 +43,8 @@ pub(super) enum Ask {
     Join(NodeId),
     /// Make a service of this name.
     Create(String, Kind),
+    /// Make this of a service that is of this version; `None` is what it was before.
+    Update(ServiceId, u64, Option<Box<ServiceSpec>>),
     /// Remove a service.
     Forget(ServiceId),
     /// Anything else that an operator or a customer does.
@@ -244,6 +246,12 @@ impl Names {
             }
             Entry::Asked(number, Ask::Operate(words)) => {
                 format!("#{number} {}", self.shorten(words))
+            }
+            Entry::Asked(number, Ask::Update(service, version, spec)) => {
+                let to = spec
+                    .as_ref()
+                    .map(|spec| (spec.mode.read(), &spec.update_config));
+                format!("#{number} {service} of version {version} is to be {to:?}")
             }
             Entry::Asked(number, Ask::ReadAt(node)) => {
                 format!("#{number} read at {}", self.name(*node))

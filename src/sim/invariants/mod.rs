@@ -13,6 +13,7 @@ mod slots_have_one_task;
 mod stores_open;
 mod task_states_only_rise;
 mod tasks_begin_once;
+mod updates_are_not_forgotten;
 mod updates_keep_bounds;
 mod versions_only_rise;
 mod who_waits_knows_why;
@@ -29,7 +30,7 @@ type Check = fn(&[Record]) -> Vec<String>;
 
 /// Everything in this history that must not be, each with the name of what it breaks.
 pub(super) fn check(records: &[Record]) -> Vec<String> {
-    let all: [(&str, Check); 16] = [
+    let all: [(&str, Check); 17] = [
         (
             "acknowledged writes survive",
             acknowledged_writes_survive::check,
@@ -49,6 +50,10 @@ pub(super) fn check(records: &[Record]) -> Vec<String> {
         ("stores open", stores_open::check),
         ("task states only rise", task_states_only_rise::check),
         ("tasks begin once", tasks_begin_once::check),
+        (
+            "updates are not forgotten",
+            updates_are_not_forgotten::check,
+        ),
         ("updates keep their bounds", updates_keep_bounds::check),
         ("versions only rise", versions_only_rise::check),
         ("who waits knows why", who_waits_knows_why::check),

@@ -3,9 +3,10 @@
 use super::super::super::customer::Kind;
 use super::*;
 use crate::cluster::store::Work;
+use crate::model::service::{Previous, UpdateState, UpdateStatus};
 use crate::model::{
-    Change, Expect, NodeState, Proposal, Service, ServiceId, Slot, TaskId, TaskState, TaskStatus,
-    Template,
+    Change, Expect, NodeState, Proposal, Service, ServiceId, ServiceSpec, Slot, TaskId, TaskState,
+    TaskStatus, Template,
 };
 
 const WEB: ServiceId = ServiceId::from_bits(7);
@@ -161,6 +162,86 @@ fn a_service_that_is_forgotten_is_found() {
         made.into_iter()
             .chain([Entry::Asked(2, Ask::Forget(WEB)), service("web", true, 2)]),
     );
+}
+
+/// A version of a service: what its spec is of, its label, and what it was before.
+fn version(number: u64, spec_version: u64, label: &str, update: Option<UpdateStatus>) -> Entry {
+    let labelled = |label: &str| {
+        let mut spec = ServiceSpec::default();
+        spec.labels.insert("a".into(), label.into());
+        spec
+    };
+    let new = Service {
+        id: WEB,
+        meta: Meta {
+            version: number,
+            ..Meta::default()
+        },
+        spec: labelled(label),
+        spec_version,
+        previous: Some(Box::new(Previous {
+            spec: labelled("before"),
+            ..Previous::default()
+        })),
+        update,
+        ..Service::default()
+    };
+    let changed = Changed::Service {
+        id: WEB,
+        old: None,
+        new: Some(Arc::new(new)),
+    };
+    let event = StateEvent {
+        version: number,
+        changed,
+    };
+    Entry::Applied(life(1), event)
+}
+
+fn wants(label: &str) -> Entry {
+    let mut spec = ServiceSpec::default();
+    spec.labels.insert("a".into(), label.into());
+    Entry::Asked(1, Ask::Update(WEB, 3, Some(Box::new(spec))))
+}
+
+#[test]
+fn an_update_that_is_forgotten_is_found() {
+    let words = "updates are not forgotten";
+    let old = || version(3, 1, "old", None);
+    let new = || version(5, 2, "new", None);
+    holds([old(), wants("new"), new(), written(1)]);
+    breaks(words, [old(), wants("new"), written(1)]);
+    let other = version(5, 2, "other", None);
+    breaks(words, [old(), wants("new"), other, written(1)]);
+    let refused = Entry::Answered(1, Answer::Refused("no".into()));
+    breaks(words, [old(), wants("new"), new(), refused]);
+    // It is there, and then it is not.
+    let done = [old(), wants("new"), new(), written(1)];
+    for (spec_version, label) in [(1, "old"), (2, "old"), (3, "old")] {
+        let lost = version(7, spec_version, label, None);
+        breaks(words, done.clone().into_iter().chain([lost]));
+    }
+}
+
+#[test]
+fn what_the_leader_takes_back_is_not_forgotten() {
+    let done = [
+        version(3, 1, "old", None),
+        wants("new"),
+        version(5, 2, "new", None),
+        written(1),
+    ];
+    let back = |state| {
+        let status = UpdateStatus {
+            state,
+            message: "update rolled back due to failure".into(),
+            ..UpdateStatus::default()
+        };
+        version(7, 3, "before", Some(status))
+    };
+    let back_then = |state| done.clone().into_iter().chain([back(state)]);
+    holds(back_then(UpdateState::RollbackStarted));
+    breaks("updates are not forgotten", back_then(UpdateState::Paused));
 }
 
 #[test]
