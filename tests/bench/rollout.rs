@@ -17,6 +17,9 @@ const CREATE: f64 = 0.7;
 /// Of Swarm's time for a rolling update that stops first, at most so much.
 const UPDATE: f64 = 0.35;
 
+/// Tasks of the services that are created.
+const REPLICAS: [usize; 3] = [10, 50, 100];
+
 /// Tasks of the service that is updated.
 const UPDATED: usize = 20;
 
@@ -29,13 +32,10 @@ pub(crate) fn deploy(options: &Options, report: &mut Report) -> Result<(), Strin
     let mut arguments = vec!["deploy", "--net", "host", "--nodes", "1", "--nodes", "3"];
     let count = repeats.to_string();
     arguments.extend(["--reps", &count]);
-    if options.quick {
-        arguments.push("--quick");
-    }
     let beside = Beside::run(&arguments, secs(1200));
     for hosts in [1, 3] {
         let ground = Ground::up(hosts)?;
-        for replicas in options.size(vec![10, 50], vec![10, 50, 100]) {
+        for replicas in REPLICAS {
             let (mut times, mut cpus) = (Vec::new(), Vec::new());
             for _ in 0..repeats {
                 let took = ground.create(replicas, &[])?;
