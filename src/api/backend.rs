@@ -25,9 +25,9 @@ use crate::cluster::store::State;
 use crate::model::cluster::Secret;
 use crate::model::facts::Phase;
 use crate::model::{
-    AddressSpec, Availability, ClusterSpec, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    Observed, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskId, TaskStatus,
-    Timestamp,
+    AddressSpec, Availability, ClusterSpec, DependencyId, DependencyKind, DependencySpec,
+    NetworkId, NetworkSpec, NodeDescription, NodeId, NodeSpec, NodeStatus, Observed, Role,
+    ServiceId, ServiceSpec, ServiceUpdate, Standing, Task, TaskId, TaskStatus, Timestamp,
 };
 pub use images::ImageStore;
 pub use volumes::VolumeStore;
@@ -442,6 +442,9 @@ pub trait Backend: Send + Sync + 'static {
 /// What the API asks of the leader, on the node that leads. No method waits for longer than 10 s.
 #[async_trait]
 pub trait Leader: Send + Sync + 'static {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
     /// Everything, linearizable: includes each write that was acknowledged before the call.
     async fn view(&self) -> Result<ClusterView, Refusal>;
 
@@ -478,6 +481,31 @@ pub trait Leader: Send + Sync + 'static {
 
     /// Removes a service; its tasks end by and by.
     async fn remove_service(&self, service: ServiceId) -> Result<(), Refusal>;
+
+    /// Makes a secret or a config. The spec is one that may be stored as it is; the name must be no other's of its kind.
+    async fn create_dependency(
+        &self,
+        kind: DependencyKind,
+        spec: DependencySpec,
+    ) -> Result<DependencyId, Refusal>;
+
+    /// Gives a secret or a config other labels if it still stands at `version`, else [`Refusal::out_of_sequence`].
+    /// Another name or other bytes are refused; bytes that are left out stay.
+    async fn update_dependency(
+        &self,
+        id: DependencyId,
+        version: u64,
+        spec: DependencySpec,
+    ) -> Result<(), Refusal>;
+
+    /// Removes a secret or a config that no service names.
+    async fn remove_dependency(&self, id: DependencyId) -> Result<(), Refusal>;
+
+    /// Makes a network. The spec is one that may be stored as it is; the name must be no other network's.
+    async fn create_network(&self, spec: NetworkSpec) -> Result<NetworkId, Refusal>;
+
+    /// Removes a network that nobody is attached to.
+    async fn remove_network(&self, id: NetworkId) -> Result<(), Refusal>;
 
     /// Has the tasks of every service spread evenly, once: begins with it and returns. With `dry_run` nothing is begun.
     async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal>;

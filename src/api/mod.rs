@@ -13,13 +13,16 @@
 //! | `filters`, `lookup`, `dto` | values in and out |
 //! | `ping`, `version`, `info`, `swarm`, `nodes`, `services`, `tasks`, `events`, `skein` | the resources |
 //! | `images`, `volumes`, `df` | what lies on the disks of the node that is asked |
-//! | `absent` | resources of which there are none yet |
+//! | `secrets`, `configs`, `dependencies`, `networks` | what the cluster keeps for services |
+//! | `absent` | resources of which there are none |
 //! | `server`, `socket` | connections and their limits |
 
 mod absent;
 pub mod backend;
 mod call;
+mod configs;
 mod containers;
+mod dependencies;
 mod df;
 mod distribution;
 mod dto;
@@ -36,12 +39,14 @@ mod info;
 mod lead;
 mod lookup;
 mod machine;
+mod networks;
 mod nodes;
 mod output;
 mod ping;
 mod place;
 mod query;
 mod router;
+mod secrets;
 pub mod server;
 mod services;
 mod skein;

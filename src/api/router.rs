@@ -25,8 +25,8 @@ use super::headers::{self, API_VERSION, MIN_API_VERSION};
 use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
 use super::{
-    absent, containers, df, distribution, events, images, info, nodes, ping, place, services,
-    skein, swarm, tasks, version, volumes,
+    absent, configs, containers, df, distribution, events, images, info, networks, nodes, ping,
+    place, secrets, services, skein, swarm, tasks, version, volumes, words,
 };
 
 /// First segments of the paths of Docker's API that are not built.
@@ -82,7 +82,8 @@ fn shared_routes() -> Router<Api> {
         .route("/skein/rebalance", post(leader_does(skein::rebalance)))
         .merge(service_routes())
         .merge(containers::routes())
-        .merge(absent_routes())
+        .merge(dependency_routes())
+        .merge(network_routes())
 }
 
 fn service_routes() -> Router<Api> {
@@ -98,26 +99,44 @@ fn service_routes() -> Router<Api> {
         .route("/tasks/{id}", get(leader_does(tasks::inspect)))
 }
 
-fn absent_routes() -> Router<Api> {
-    let secrets = || leader_does(absent::secrets);
-    let configs = || leader_does(absent::configs);
+fn dependency_routes() -> Router<Api> {
     Router::new()
-        .route("/secrets", get(secrets()))
-        .route("/secrets/create", post(secrets()))
-        .route("/secrets/{id}", get(secrets()).delete(secrets()))
-        .route("/secrets/{id}/update", post(secrets()))
-        .route("/configs", get(configs()))
-        .route("/configs/create", post(configs()))
-        .route("/configs/{id}", get(configs()).delete(configs()))
-        .route("/configs/{id}/update", post(configs()))
-        .route("/networks", get(leader_does(absent::networks)))
+        .route("/secrets", get(leader_does(secrets::list)))
+        .route("/secrets/create", post(leader_does(secrets::create)))
         .route(
-            "/networks/create",
-            post(leader_does(absent::create_network)),
+            "/secrets/{id}",
+            get(leader_does(secrets::inspect)).delete(leader_does(secrets::remove)),
         )
+        .route("/secrets/{id}/update", post(leader_does(secrets::update)))
+        .route("/configs", get(leader_does(configs::list)))
+        .route("/configs/create", post(leader_does(configs::create)))
+        .route(
+            "/configs/{id}",
+            get(leader_does(configs::inspect)).delete(leader_does(configs::remove)),
+        )
+        .route("/configs/{id}/update", post(leader_does(configs::update)))
+}
+
+fn network_routes() -> Router<Api> {
+    let inspect = leader_or_alone(networks::inspect, networks::inspect_own);
+    Router::new()
+        .route(
+            "/networks",
+            get(leader_or_alone(networks::list, networks::list_own)),
+        )
+        .route("/networks/create", post(leader_does(networks::create)))
+        .route("/networks/prune", post(leader_does(networks::prune)))
         .route(
             "/networks/{id}",
-            get(leader_does(absent::network)).delete(leader_does(absent::network)),
+            get(inspect).delete(leader_does(networks::remove)),
+        )
+        .route(
+            "/networks/{id}/connect",
+            post(leader_does(networks::attach)),
+        )
+        .route(
+            "/networks/{id}/disconnect",
+            post(leader_does(networks::attach)),
         )
 }
 
@@ -183,6 +202,23 @@ fn leader_does(
             let id = object_id(named)?;
             let call = Call::read(request, id).await?;
             api.at_leader(&call, operation).await
+        })
+    }
+}
+
+/// As [`leader_does`]; a machine that does not answer for a cluster answers for itself alone.
+fn leader_or_alone(
+    operation: Operation,
+    alone: fn(&Call) -> Handled,
+) -> impl Fn(State<Api>, NamedObject, Request) -> BoxFuture<'static, Handled> + Clone {
+    move |State(api), named, request| {
+        Box::pin(async move {
+            let id = object_id(named)?;
+            let call = Call::read(request, id).await?;
+            match words::refuse_cluster_command(&api.backend.local()) {
+                Some(_) if api.origin == Origin::Local => alone(&call),
+                Some(_) | None => api.at_leader(&call, operation).await,
+            }
         })
     }
 }

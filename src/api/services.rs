@@ -14,7 +14,7 @@ mod names;
 mod problem;
 mod request;
 mod stored;
-pub(super) mod surroundings;
+mod surroundings;
 
 use futures_util::future::BoxFuture;
 
@@ -67,12 +67,14 @@ pub(super) fn create<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a
     Box::pin(async move {
         let view = leader.view().await?;
         let taken = |name: &str| view.state.work.service_named(name).is_some();
-        let spec = request::spec(call, || names::made_up(rand::random(), taken))?;
+        let name = || names::made_up(rand::random(), taken);
+        let spec = request::spec(call, &view.state, None, name)?;
         let auth = request::registry_auth(&call.headers)?.unwrap_or_default();
+        let warnings = surroundings::warnings(&spec);
         let id = leader.create_service(spec, auth).await?;
         Ok(created(&Created {
             id: id.to_string(),
-            warnings: None,
+            warnings,
         }))
     })
 }
@@ -84,11 +86,13 @@ pub(super) fn update<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a
         let view = leader.view().await?;
         let service = find(&view, &call.id)?;
         // Docker makes up a name here as well, and then refuses it.
-        let spec = request::spec(call, || names::made_up(0, |name| name == service.spec.name))?;
+        let name = || names::made_up(0, |name| name == service.spec.name);
+        let spec = request::spec(call, &view.state, Some(service.id), name)?;
         may_become(&service.spec, &spec)?;
+        let warnings = surroundings::warnings(&spec);
         let update = request::update(call, spec)?;
         leader.update_service(service.id, version, update).await?;
-        Ok(json(&Updated::default()))
+        Ok(json(&Updated { warnings }))
     })
 }
 

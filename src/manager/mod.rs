@@ -5,12 +5,14 @@
 //! Nothing here outlives a term, and nothing here acts without a committed entry.
 
 pub mod admission;
+pub mod dependencies;
 pub mod dirt;
 pub mod dispatch;
 pub mod draft;
 pub mod enforcer;
 pub mod lead;
 pub mod measure;
+pub mod networks;
 pub mod nodes;
 pub mod orchestrator;
 pub mod pass;
@@ -49,6 +51,12 @@ pub enum AdminError {
     /// No such service.
     #[error("service {0} not found")]
     NoSuchService(ServiceId),
+    /// No such object of another kind.
+    #[error("{0}")]
+    NotFound(String),
+    /// Nobody may do that here.
+    #[error("{0}")]
+    Forbidden(String),
     /// The object has changed since the client read it.
     #[error("update out of sequence")]
     OutOfSequence,
@@ -71,7 +79,9 @@ impl From<Rejection> for AdminError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::OutOfSequence => Self::OutOfSequence,
-            Rejection::NameTaken(_) => Self::Conflict(rejection.to_string()),
+            Rejection::NameTaken(_) | Rejection::Taken(..) | Rejection::NetworkTaken(_) => {
+                Self::Conflict(rejection.to_string())
+            }
             Rejection::Exists
             | Rejection::NotFound
             | Rejection::Bound(_)

@@ -22,7 +22,7 @@ use super::picture::Picture;
 use super::rebalance::{self, Even};
 use super::settings::SettingsChange;
 use super::status::News;
-use super::{AdminError, dirt, nodes, services, settings, voters};
+use super::{AdminError, dependencies, dirt, networks, nodes, services, settings, voters};
 use crate::cluster::membership::Peers;
 use crate::cluster::quorum::{self, QuorumView};
 use crate::cluster::store::{ProposeError, ReadError, State, Store};
@@ -30,8 +30,9 @@ use crate::identity::attempts::Attempts;
 use crate::identity::token::{admits, new_secret};
 use crate::model::cluster::Secret;
 use crate::model::{
-    Change, NodeId, NodeSpec, NodeState, NodeStatus, Observed, Proposal, Role, ServiceId,
-    ServiceSpec, ServiceUpdate, Timestamp,
+    Change, DependencyId, DependencyKind, DependencySpec, NetworkId, NetworkSpec, NodeId, NodeSpec,
+    NodeState, NodeStatus, Observed, Proposal, Role, ServiceId, ServiceSpec, ServiceUpdate,
+    Timestamp,
 };
 use crate::wire::control::{ControlReply, ControlRequest};
 use crate::wire::join::{Admission, JoinBody, JoinReply};
@@ -370,6 +371,60 @@ impl Term {
             }
         }
         Err(AdminError::OutOfSequence)
+    }
+
+    /// Makes a secret or a config.
+    pub async fn create_dependency(
+        &self,
+        kind: DependencyKind,
+        spec: DependencySpec,
+    ) -> Result<DependencyId, AdminError> {
+        let state = self.read().await?;
+        let id = DependencyId::from_bits(rand::rng().random());
+        let name = spec.name.clone();
+        let change = dependencies::create(&state, id, kind, spec)?;
+        self.commit(vec![change]).await?;
+        info!(kind = kind.name(), %id, name, "secret or config created");
+        Ok(id)
+    }
+
+    /// Gives a secret or a config other labels.
+    pub async fn update_dependency(
+        &self,
+        id: DependencyId,
+        version: u64,
+        spec: DependencySpec,
+    ) -> Result<(), AdminError> {
+        let state = self.read().await?;
+        let change = dependencies::update(&state, id, version, spec)?;
+        self.commit(vec![change]).await.map(drop)
+    }
+
+    /// Removes a secret or a config that no service names.
+    pub async fn remove_dependency(&self, id: DependencyId) -> Result<(), AdminError> {
+        let change = dependencies::remove(&*self.read().await?, id)?;
+        self.commit(vec![change]).await?;
+        info!(%id, "secret or config removed");
+        Ok(())
+    }
+
+    /// Makes a network.
+    pub async fn create_network(&self, spec: NetworkSpec) -> Result<NetworkId, AdminError> {
+        let state = self.read().await?;
+        let id = NetworkId::from_bits(rand::rng().random());
+        let name = spec.name.clone();
+        let change = networks::create(&state, id, spec)?;
+        self.commit(vec![change]).await?;
+        info!(network = %id, name, "network created");
+        Ok(id)
+    }
+
+    /// Removes a network that nobody is attached to.
+    pub async fn remove_network(&self, id: NetworkId) -> Result<(), AdminError> {
+        let change = networks::remove(&*self.read().await?, id)?;
+        self.commit(vec![change]).await?;
+        info!(network = %id, "network removed");
+        Ok(())
     }
 
     /// Has every service made even once that is not, or with `dry_run` only says what would be moved. The leader's loop

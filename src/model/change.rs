@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, Template, Timestamp};
+use super::{
+    Cluster, Dependency, DependencyId, Network, NetworkId, Node, NodeId, Service, ServiceId, Task,
+    TaskId, Template, Timestamp,
+};
 
 /// What the proposer believes of the object it changes; the store checks it when the entry is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,14 @@ pub enum Change {
     PutTask(Expect, Box<Task>),
     /// Removes a task.
     RemoveTask(Expect, TaskId),
+    /// Creates or replaces a secret or a config. Its name must be no other's of its kind.
+    PutDependency(Expect, Box<Dependency>),
+    /// Removes a secret or a config.
+    RemoveDependency(Expect, DependencyId),
+    /// Creates or replaces a network. Its name must be no other's.
+    PutNetwork(Expect, Box<Network>),
+    /// Removes a network.
+    RemoveNetwork(Expect, NetworkId),
 }
 
 /// Changes that are applied together or not at all.
@@ -66,4 +77,10 @@ pub enum Rejection {
     /// The node was removed from the cluster and stays out.
     #[error("node {0} was removed from this cluster")]
     Removed(NodeId),
+    /// Another secret or config has this name: what kind it is, and the name. Docker's clients match on these words.
+    #[error("{0} {1} already exists")]
+    Taken(String, String),
+    /// Another network has this name. Docker's clients match on these words.
+    #[error("network with name {0} already exists")]
+    NetworkTaken(String),
 }

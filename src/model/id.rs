@@ -122,6 +122,16 @@ id_type! {
     TaskId
 }
 
+id_type! {
+    /// A secret or a config: random, given by the leader that accepted it.
+    DependencyId
+}
+
+id_type! {
+    /// A network of the cluster: random, given by the leader that accepted it.
+    NetworkId
+}
+
 impl NodeId {
     /// The address that stands for this node in gossip.
     ///

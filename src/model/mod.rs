@@ -27,12 +27,14 @@ pub mod change;
 pub mod cluster;
 pub mod constraints;
 pub mod container;
+pub mod dependency;
 pub mod dirty;
 pub mod facts;
 pub mod id;
 pub mod image;
 pub mod limits;
 pub mod log;
+pub mod network;
 pub mod node;
 pub mod reference;
 pub mod service;
@@ -47,9 +49,11 @@ pub use address::{AddressSpec, HostSpec};
 pub use change::{Change, Expect, Proposal, Rejection};
 pub use cluster::{Cluster, ClusterSpec, JoinKind, JoinSecrets, RootCa, RootRotation};
 pub use container::{ContainerConfig, ContainerId};
+pub use dependency::{Dependency, DependencyKind, DependencySpec};
 pub use facts::NodeFacts;
-pub use id::{ClusterId, NodeId, ServiceId, TaskId};
+pub use id::{ClusterId, DependencyId, NetworkId, NodeId, ServiceId, TaskId};
 pub use image::{Digest, ImageConfig};
+pub use network::{Network, NetworkSpec};
 pub use node::{
     Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform, Resources,
     Role, Standing,

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    AppArmorOpts, ConfigReference, ContainerSpec, CredentialSpec, DnsSpec, FileTarget, Privileges,
-    RuntimeTarget, SeccompOpts, SecretReference, SelinuxContext, UlimitSpec,
+    AppArmorOpts, ConfigReference, ContainerSpec, CredentialSpec, DependencyReference, DnsSpec,
+    FileTarget, Privileges, RuntimeTarget, SeccompOpts, SecretReference, SelinuxContext,
+    UlimitSpec,
 };
 pub use mount::{
     BindOptions, DriverConfig, ImageOptions, MountKind, MountSpec, TmpfsOptions, VolumeOptions,

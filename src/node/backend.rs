@@ -30,7 +30,8 @@ use crate::manager::settings::SettingsChange;
 use crate::manager::term::Term;
 use crate::model::cluster::Secret;
 use crate::model::{
-    AddressSpec, NodeId, NodeSpec, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Timestamp,
+    AddressSpec, DependencyId, DependencyKind, DependencySpec, NetworkId, NetworkSpec, NodeId,
+    NodeSpec, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, Timestamp,
 };
 use crate::wire::{DEFAULT_PORT, StreamKind};
 
@@ -223,6 +224,10 @@ struct LeaderHandle {
 
 #[async_trait]
 impl Leader for LeaderHandle {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
     async fn view(&self) -> Result<ClusterView, Refusal> {
         let state = self.term.read().await.map_err(admin_refusal)?;
         let quorum = self.term.quorum();
@@ -318,6 +323,40 @@ impl Leader for LeaderHandle {
         removed.await.map_err(admin_refusal)
     }
 
+    async fn create_dependency(
+        &self,
+        kind: DependencyKind,
+        spec: DependencySpec,
+    ) -> Result<DependencyId, Refusal> {
+        let created = self.term.create_dependency(kind, spec);
+        created.await.map_err(admin_refusal)
+    }
+
+    async fn update_dependency(
+        &self,
+        id: DependencyId,
+        version: u64,
+        spec: DependencySpec,
+    ) -> Result<(), Refusal> {
+        let updated = self.term.update_dependency(id, version, spec);
+        updated.await.map_err(admin_refusal)
+    }
+
+    async fn remove_dependency(&self, id: DependencyId) -> Result<(), Refusal> {
+        let removed = self.term.remove_dependency(id);
+        removed.await.map_err(admin_refusal)
+    }
+
+    async fn create_network(&self, spec: NetworkSpec) -> Result<NetworkId, Refusal> {
+        let created = self.term.create_network(spec);
+        created.await.map_err(admin_refusal)
+    }
+
+    async fn remove_network(&self, id: NetworkId) -> Result<(), Refusal> {
+        let removed = self.term.remove_network(id);
+        removed.await.map_err(admin_refusal)
+    }
+
     async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal> {
         let even = self.term.rebalance(dry_run).await.map_err(admin_refusal)?;
         let moves = even.moves.into_iter().map(|planned| PlannedMove {
@@ -354,9 +393,10 @@ fn admin_refusal(error: AdminError) -> Refusal {
         AdminError::Invalid(words) => Refusal::invalid(words),
         AdminError::Conflict(words) => Refusal::conflict(words),
         AdminError::Unsupported(words) => Refusal::new(RefusalClass::NotImplemented, words),
-        AdminError::NoSuchNode(_) | AdminError::NoSuchService(_) => {
+        AdminError::NoSuchNode(_) | AdminError::NoSuchService(_) | AdminError::NotFound(_) => {
             Refusal::not_found(error.to_string())
         }
+        AdminError::Forbidden(words) => Refusal::new(RefusalClass::Forbidden, words),
         AdminError::OutOfSequence => Refusal::out_of_sequence(),
         AdminError::NoLeader => Refusal::no_leader(),
         AdminError::Unconfirmed => Refusal::new(RefusalClass::Unconfirmed, error.to_string()),

@@ -55,8 +55,12 @@ impl Events {
         let at = match &event.changed {
             Changed::Node { new: Some(new), .. } => new.meta.updated_at,
             Changed::Service { new: Some(new), .. } => new.meta.updated_at,
+            Changed::Dependency { new: Some(new), .. } => new.meta.updated_at,
+            Changed::Network { new: Some(new), .. } => new.meta.updated_at,
             Changed::Node { .. }
             | Changed::Service { .. }
+            | Changed::Dependency { .. }
+            | Changed::Network { .. }
             | Changed::Task { .. }
             | Changed::Cluster { .. } => now,
         };
@@ -136,10 +140,33 @@ fn describe(change: &Changed) -> Option<Description> {
             let (action, attributes) = describe_service(old.as_deref(), new.as_deref())?;
             Some(("service", action, id.to_string(), attributes))
         }
+        Changed::Dependency { id, old, new } => {
+            let one = new.as_ref().or(old.as_ref())?;
+            let (action, attributes) = named(&one.spec.name, old.is_some(), new.is_some());
+            Some((one.kind.name(), action, id.to_string(), attributes))
+        }
+        Changed::Network { id, old, new } => {
+            let one = new.as_ref().or(old.as_ref())?;
+            let (action, attributes) = named(&one.spec.name, old.is_some(), new.is_some());
+            Some(("network", action, id.to_string(), attributes))
+        }
     }
 }
 
 type Told = (&'static str, BTreeMap<String, String>);
+
+/// What is told of an object of which nothing but the name is told.
+fn named(name: &str, was: bool, is: bool) -> Told {
+    let action = match (was, is) {
+        (false, _) => "create",
+        (true, true) => "update",
+        (true, false) => "remove",
+    };
+    (
+        action,
+        BTreeMap::from([("name".to_owned(), name.to_owned())]),
+    )
+}
 
 fn describe_node(old: Option<&Node>, new: Option<&Node>) -> Option<Told> {
     let name = ("name".to_owned(), new.or(old)?.description.hostname.clone());

@@ -64,6 +64,8 @@ impl From<AdminError> for Failure {
             | AdminError::Unsupported(_)
             | AdminError::NoSuchNode(_)
             | AdminError::NoSuchService(_)
+            | AdminError::NotFound(_)
+            | AdminError::Forbidden(_)
             | AdminError::OutOfSequence
             | AdminError::NoLeader => Self::Refused(error.to_string()),
             AdminError::Unconfirmed | AdminError::Internal(_) => Self::Unknown(error.to_string()),

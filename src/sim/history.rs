@@ -288,6 +288,8 @@ impl Names {
             Changed::Task {
                 new: Some(task), ..
             } => self.task(task),
+            Changed::Dependency { id, new, .. } => format!("{id} kept: {}", new.is_some()),
+            Changed::Network { id, new, .. } => format!("network {id}: {}", new.is_some()),
         };
         format!("{} {what}", event.version)
     }

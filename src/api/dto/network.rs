@@ -1,10 +1,11 @@
-//! Docker's network object, out: the networks that every machine has.
+//! Docker's network object, in and out.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::model::Timestamp;
+use crate::model::network::{HOST, IpamConfig, IpamOptions, NONE, OVERLAY};
+use crate::model::{Network, NetworkSpec, Timestamp};
 
 /// Docker's mark of networks that nobody has made.
 const PREDEFINED: &str = "com.docker.swarm.predefined";
@@ -13,12 +14,12 @@ const PREDEFINED: &str = "com.docker.swarm.predefined";
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::api) struct NetworkDto {
-    /// Also its ID: there is one on every machine, and it is the same everywhere.
-    pub(in crate::api) name: &'static str,
-    id: &'static str,
-    created: Timestamp,
-    scope: &'static str,
-    driver: &'static str,
+    pub(in crate::api) name: String,
+    /// The name as well, of those that every machine has: they are the same everywhere.
+    pub(in crate::api) id: String,
+    pub(in crate::api) created: Timestamp,
+    pub(in crate::api) scope: &'static str,
+    pub(in crate::api) driver: String,
     #[serde(rename = "EnableIPv4")]
     enable_ipv4: bool,
     #[serde(rename = "EnableIPv6")]
@@ -26,7 +27,7 @@ pub(in crate::api) struct NetworkDto {
     #[serde(rename = "IPAM")]
     ipam: Ipam,
     internal: bool,
-    attachable: bool,
+    pub(in crate::api) attachable: bool,
     ingress: bool,
     config_from: ConfigFrom,
     config_only: bool,
@@ -35,50 +36,146 @@ pub(in crate::api) struct NetworkDto {
     pub(in crate::api) labels: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Ipam {
-    driver: &'static str,
-    options: Option<()>,
-    config: [(); 0],
+    driver: String,
+    options: Option<BTreeMap<String, String>>,
+    config: Vec<IpamConfig>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ConfigFrom {
-    network: &'static str,
+/// `ConfigFrom`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(in crate::api) struct ConfigFrom {
+    network: String,
 }
 
 impl NetworkDto {
-    /// The network of this name, as one of a machine or, as services see it, of the cluster.
-    pub(in crate::api) fn of(name: &'static str, of_cluster: bool) -> Self {
-        let mark = of_cluster.then(|| (PREDEFINED.to_owned(), "true".to_owned()));
-        Self {
-            name,
-            id: name,
+    /// Both networks that every machine has, as a machine's or, as services see them, the cluster's.
+    pub(in crate::api) fn of_machines(of_cluster: bool) -> [Self; 2] {
+        let mark = || of_cluster.then(|| (PREDEFINED.to_owned(), "true".to_owned()));
+        [HOST, NONE].map(|name| Self {
+            name: name.into(),
+            id: name.into(),
             created: Timestamp::default(),
             scope: if of_cluster { "swarm" } else { "local" },
-            driver: if name == "none" { "null" } else { name },
+            driver: if name == NONE { "null" } else { name }.into(),
             enable_ipv4: true,
             enable_ipv6: false,
             ipam: Ipam {
-                driver: "default",
+                driver: "default".into(),
                 options: None,
-                config: [],
+                config: Vec::new(),
             },
             internal: false,
             attachable: false,
             ingress: false,
-            config_from: ConfigFrom { network: "" },
+            config_from: ConfigFrom::default(),
             config_only: false,
             containers: BTreeMap::new(),
             options: BTreeMap::new(),
-            labels: mark.into_iter().collect(),
+            labels: mark().into_iter().collect(),
+        })
+    }
+
+    /// A network of the cluster.
+    pub(in crate::api) fn of(network: &Network) -> Self {
+        let spec = &network.spec;
+        let ipam = spec.ipam.as_ref();
+        let options = ipam.map(|ipam| ipam.options.clone());
+        Self {
+            name: spec.name.clone(),
+            id: network.id.to_string(),
+            created: network.meta.created_at,
+            scope: "swarm",
+            driver: spec.driver.clone(),
+            enable_ipv4: true,
+            enable_ipv6: spec.enable_ipv6,
+            ipam: Ipam {
+                driver: match ipam.map_or("", |ipam| ipam.driver.as_str()) {
+                    "" => "default".into(),
+                    driver => driver.into(),
+                },
+                options: options.filter(|options| !options.is_empty()),
+                config: network.pools.clone(),
+            },
+            internal: spec.internal,
+            attachable: spec.attachable,
+            ingress: spec.ingress,
+            config_from: ConfigFrom::default(),
+            config_only: false,
+            containers: BTreeMap::new(),
+            options: spec.options.clone(),
+            labels: spec.labels.clone(),
         }
     }
 
-    /// What drives it.
-    pub(in crate::api) fn driver(&self) -> &str {
-        self.driver
+    /// Whether nobody has made it.
+    pub(in crate::api) fn is_builtin(&self) -> bool {
+        self.driver != OVERLAY
     }
+}
+
+/// `NetworkCreateRequest`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(in crate::api) struct NetworkCreate {
+    pub(in crate::api) name: String,
+    pub(in crate::api) driver: String,
+    pub(in crate::api) scope: String,
+    #[serde(rename = "EnableIPv4")]
+    pub(in crate::api) enable_ipv4: Option<bool>,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: Option<bool>,
+    #[serde(rename = "IPAM")]
+    pub(in crate::api) ipam: Option<IpamOptions>,
+    internal: bool,
+    attachable: bool,
+    pub(in crate::api) ingress: bool,
+    pub(in crate::api) config_only: bool,
+    pub(in crate::api) config_from: Option<ConfigFrom>,
+    options: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl NetworkCreate {
+    /// Whether it is to be configured as another is.
+    pub(in crate::api) fn is_copied(&self) -> bool {
+        let from = self.config_from.as_ref();
+        from.is_some_and(|from| !from.network.is_empty())
+    }
+}
+
+impl From<NetworkCreate> for NetworkSpec {
+    fn from(order: NetworkCreate) -> Self {
+        Self {
+            name: order.name,
+            labels: order.labels,
+            driver: order.driver,
+            options: order.options,
+            ipam: order.ipam,
+            internal: order.internal,
+            attachable: order.attachable,
+            ingress: order.ingress,
+            enable_ipv6: order.enable_ipv6.unwrap_or(false),
+            scope: order.scope,
+        }
+    }
+}
+
+/// The answer to a creation.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct NetworkCreated {
+    pub(in crate::api) id: String,
+    pub(in crate::api) warning: String,
+}
+
+/// The answer to a prune.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct NetworksPruned {
+    /// `null` when there are none, as Docker has it.
+    pub(in crate::api) networks_deleted: Option<Vec<String>>,
 }

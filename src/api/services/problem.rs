@@ -1,6 +1,7 @@
 //! Why a service's spec is refused, in Docker's words.
 
 use crate::api::backend::{Refusal, RefusalClass};
+use crate::api::lookup::LookupError;
 use crate::model::constraints::ConstraintError;
 use crate::model::task_spec::template::TemplateError;
 
@@ -123,20 +124,21 @@ pub(in crate::api) enum SpecProblem {
     )]
     CredentialConfig(String),
 
-    #[error("{kind} not found: {names}")]
-    Missing { kind: &'static str, names: String },
-    #[error("network {0} not found")]
-    NoNetwork(String),
+    #[error("{kinds} not found: {names}")]
+    Missing { kinds: String, names: String },
+    #[error("{0}")]
+    NoNetwork(LookupError),
     #[error(
         "skein attaches no task to the network {0:?} in this version: use \"host\", or no network"
     )]
     Network(String),
-    #[error("service needs ingress network, but no ingress network is present")]
-    NoIngress,
-    #[error(
-        "skein publishes no ports of containers in this version: attach the service to the network \"host\""
-    )]
-    HostPorts,
+    #[error("port '{port}' is already in use by service '{name}' ({id}) as {how}")]
+    PortInUse {
+        port: u16,
+        name: String,
+        id: String,
+        how: &'static str,
+    },
 
     #[error("networks must be migrated to TaskSpec before being changed")]
     OldNetworks,
@@ -144,11 +146,9 @@ pub(in crate::api) enum SpecProblem {
 
 impl From<SpecProblem> for Refusal {
     fn from(problem: SpecProblem) -> Self {
-        let class = match &problem {
-            SpecProblem::OldNetworks | SpecProblem::Network(_) | SpecProblem::HostPorts => {
-                RefusalClass::NotImplemented
-            }
-            SpecProblem::NoNetwork(_) => RefusalClass::NotFound,
+        let class = match problem {
+            SpecProblem::NoNetwork(error) => return error.into(),
+            SpecProblem::OldNetworks | SpecProblem::Network(_) => RefusalClass::NotImplemented,
             _ => RefusalClass::Invalid,
         };
         Self::new(class, problem.to_string())

@@ -7,8 +7,9 @@ use super::problem::SpecProblem;
 use super::{check, stored, surroundings};
 use crate::api::backend::Refusal;
 use crate::api::call::Call;
+use crate::cluster::store::State;
 use crate::model::cluster::Secret;
-use crate::model::{AuthFrom, ServiceSpec, ServiceUpdate};
+use crate::model::{AuthFrom, ServiceId, ServiceSpec, ServiceUpdate};
 
 /// Credentials for the registry, as Docker's clients send them.
 const AUTH: &str = "x-registry-auth";
@@ -85,15 +86,21 @@ impl Sent {
     }
 }
 
-/// The spec that a request carries, as it may be stored. `name` makes one up where there is none.
-pub(super) fn spec(call: &Call, name: impl FnOnce() -> String) -> Result<ServiceSpec, Refusal> {
+/// The spec that a request carries, as it may be stored. `name` makes one up where there is none; `own` is the service
+/// that it is for, when it is there already.
+pub(super) fn spec(
+    call: &Call,
+    state: &State,
+    own: Option<ServiceId>,
+    name: impl FnOnce() -> String,
+) -> Result<ServiceSpec, Refusal> {
     call.json::<Sent>()?.check()?;
     let mut spec = stored::completed(call.json()?);
     if spec.name.is_empty() {
         spec.name = name();
     }
     check::check(&spec)?;
-    surroundings::check(&spec)?;
+    surroundings::settle(&mut spec, own, state)?;
     Ok(spec)
 }
 

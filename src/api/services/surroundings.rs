@@ -1,68 +1,139 @@
-//! What a service needs of what is around it, and is not there in this version. Pure.
+//! What a service needs of what is around it: networks, secrets, configs, ports. Pure, of the state as the leader has it.
 //!
-//! A task runs on its machine's network or on none; secrets and configs are not kept yet. What would be promised and not
-//! done is refused.
+//! What a client names is looked for, and a network is stored by its ID, so that a service which is put back as it was
+//! is the same. What is kept and not done in this version is said in warnings.
 
 use super::problem::SpecProblem;
-use crate::model::ServiceSpec;
-
-/// The network that is the machine's own.
-pub(in crate::api) const HOST: &str = "host";
-
-/// The network that is none.
-pub(in crate::api) const NONE: &str = "none";
+use crate::api::lookup;
+use crate::cluster::store::State;
+use crate::model::network::{HOST, NONE};
+use crate::model::service_spec::PortConfig;
+use crate::model::task_spec::NetworkAttachmentConfig;
+use crate::model::{DependencyId, DependencyKind, Network, Service, ServiceId, ServiceSpec};
 
 /// Docker's network of one machine.
 const BRIDGE: &str = "bridge";
 
-/// Docker's network for published ports.
-const INGRESS: &str = "ingress";
+/// Said of ports that are published.
+const PORTS: &str = "published ports are kept and not opened: this version of skein has no network between containers, \
+     and only what runs on the network \"host\" is reached";
 
-/// Refuses what a spec needs that is not there.
-pub(super) fn check(spec: &ServiceSpec) -> Result<(), SpecProblem> {
-    let task = &spec.task_template;
-    for network in task.networks.iter().chain(&spec.networks) {
-        match network.target.as_str() {
-            HOST | NONE => {}
-            BRIDGE => return Err(SpecProblem::Network(BRIDGE.into())),
-            INGRESS => return Err(SpecProblem::NoNetwork(INGRESS.into())),
-            other => return Err(SpecProblem::NoNetwork(other.into())),
-        }
-    }
-    let container = task.container_spec.iter();
-    let secrets = container.clone().flat_map(|container| &container.secrets);
-    absent(["secret", "secrets"], secrets.map(|one| &*one.secret_name))?;
-    let configs = container.flat_map(|container| &container.configs);
-    absent(["config", "configs"], configs.map(|one| &*one.config_name))?;
-    check_ports(spec)
-}
+/// Said of networks of the cluster.
+const NETWORKS: &str = "networks of the cluster are kept and not wired: in this version of skein the containers of this \
+     service reach only themselves";
 
-fn absent<'a>(
-    kinds: [&'static str; 2],
-    names: impl Iterator<Item = &'a str>,
+/// Finds what the spec of a service names, `own` when it is there already. Refuses what is not there.
+pub(super) fn settle(
+    spec: &mut ServiceSpec,
+    own: Option<ServiceId>,
+    state: &State,
 ) -> Result<(), SpecProblem> {
-    let names: Vec<&str> = names.collect();
-    let kind = match names.len() {
-        0 => return Ok(()),
-        1 => kinds[0],
-        _ => kinds[1],
-    };
-    let names = names.join(", ");
-    Err(SpecProblem::Missing { kind, names })
+    let networks = spec.task_template.networks.iter_mut();
+    for network in networks.chain(&mut spec.networks) {
+        settle_network(network, state)?;
+    }
+    dependencies(spec, state, DependencyKind::Secret)?;
+    dependencies(spec, state, DependencyKind::Config)?;
+    ports(spec, own, state)
 }
 
-/// Ports of a machine's own network are there already; naming them keeps tasks that want the same one apart.
-fn check_ports(spec: &ServiceSpec) -> Result<(), SpecProblem> {
-    let ports = spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
-    let networks = &spec.task_template.networks;
-    let on_host = networks.iter().any(|network| network.target == HOST);
-    for port in ports {
-        if !port.is_host() {
-            return Err(SpecProblem::NoIngress);
-        }
-        if !on_host {
-            return Err(SpecProblem::HostPorts);
+fn settle_network(wanted: &mut NetworkAttachmentConfig, state: &State) -> Result<(), SpecProblem> {
+    let target = wanted.target.as_str();
+    match target {
+        HOST | NONE => return Ok(()),
+        BRIDGE => return Err(SpecProblem::Network(BRIDGE.into())),
+        _ => {}
+    }
+    let found = lookup::find(
+        "network",
+        target,
+        state.objects.networks.values().map(AsRef::as_ref),
+        |network: &Network| network.id.to_string(),
+        |network| [network.spec.name.as_str()],
+    );
+    wanted.target = found.map_err(SpecProblem::NoNetwork)?.id.to_string();
+    Ok(())
+}
+
+/// Each reference names an ID and the name that goes with it.
+fn dependencies(
+    spec: &ServiceSpec,
+    state: &State,
+    kind: DependencyKind,
+) -> Result<(), SpecProblem> {
+    let container = spec.task_template.container_spec.as_ref();
+    let named = container.into_iter().flat_map(|spec| spec.dependencies());
+    let missing: Vec<&str> = named
+        .filter(|one| one.kind == kind)
+        .filter(|one| {
+            let id = one.id.parse::<DependencyId>().ok();
+            let found = id.and_then(|id| state.objects.dependencies.get(&id));
+            !found.is_some_and(|found| found.kind == kind && found.spec.name == one.name)
+        })
+        .map(|one| one.name)
+        .collect();
+    let plural = match missing.len() {
+        0 => return Ok(()),
+        1 => "",
+        _ => "s",
+    };
+    Err(SpecProblem::Missing {
+        kinds: format!("{}{plural}", kind.name()),
+        names: missing.join(", "),
+    })
+}
+
+/// A port of the whole cluster has one service.
+fn ports(spec: &ServiceSpec, own: Option<ServiceId>, state: &State) -> Result<(), SpecProblem> {
+    let published = |spec: &ServiceSpec| -> Vec<PortConfig> {
+        let ports = spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
+        let ports = ports.filter(|port| port.published_port != 0);
+        ports.cloned().collect()
+    };
+    let wanted = published(spec);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let services = state.work.services.values();
+    for other in services.filter(|other| !other.removed && Some(other.id) != own) {
+        for theirs in published(&other.spec) {
+            let clash = wanted.iter().find(|port| {
+                port.published_port == theirs.published_port
+                    && port.protocol() == theirs.protocol()
+                    && !(port.is_host() && theirs.is_host())
+            });
+            if let Some(port) = clash {
+                return Err(port_in_use(port, other, theirs.is_host()));
+            }
         }
     }
     Ok(())
+}
+
+fn port_in_use(port: &PortConfig, by: &Service, on_host: bool) -> SpecProblem {
+    SpecProblem::PortInUse {
+        port: port.published_port,
+        name: by.spec.name.clone(),
+        id: by.id.to_string(),
+        how: match on_host {
+            true => "a host-published port",
+            false => "an ingress port",
+        },
+    }
+}
+
+/// What of a spec is kept and not done in this version; `None` when there is nothing, as Docker has it.
+pub(super) fn warnings(spec: &ServiceSpec) -> Option<Vec<String>> {
+    let networks = &spec.task_template.networks;
+    let on_host = networks.iter().any(|network| network.target == HOST);
+    let wired = |target: &str| [HOST, NONE].contains(&target);
+    let mut said = Vec::new();
+    if networks.iter().any(|network| !wired(&network.target)) {
+        said.push(NETWORKS.to_owned());
+    }
+    let mut ports = spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
+    if ports.any(|port| !(port.is_host() && on_host)) {
+        said.push(PORTS.to_owned());
+    }
+    Some(said).filter(|said| !said.is_empty())
 }

@@ -308,10 +308,12 @@ async fn networks_that_are_not_there_are_refused() {
     docker
         .is_refused(&wanted, "network backend not found")
         .await;
-    let published = [&CREATE, &["web", "--publish=80:80", "nginx:1"][..]].concat();
+    create(&docker, "first", &["--publish=80:80", "nginx:1"]).await;
+    let published = [&CREATE, &["web", "--publish=80:81", "nginx:1"][..]].concat();
     docker
-        .is_refused(&published, "service needs ingress network")
+        .is_refused(&published, "port '80' is already in use by service 'first'")
         .await;
+    docker.says(&["service", "rm", "first"]).await;
     create(&docker, "web", &["--network=host", "nginx:1"]).await;
     let pretty = docker
         .says(&["service", "inspect", "--pretty", "web"])

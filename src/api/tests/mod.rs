@@ -12,6 +12,8 @@ mod garbage;
 pub(crate) mod http;
 mod images;
 mod nodes;
+mod objects;
+mod objects_world;
 mod services;
 mod stacks;
 mod swarm;

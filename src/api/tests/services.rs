@@ -426,15 +426,9 @@ async fn containers_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
-async fn networks_and_ports_that_are_not_there_are_refused() {
+async fn networks_that_are_not_there_are_refused_and_ports_have_one_service() {
     let served = Served::start(Fake::leader());
     let mut spec = web();
-    spec["EndpointSpec"] = json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]});
-    let words = "service needs ingress network, but no ingress network is present";
-    refused(&served, 400, &spec, words).await;
-    spec["EndpointSpec"]["Ports"][0]["PublishMode"] = "host".into();
-    let words = "skein publishes no ports of containers in this version";
-    refused(&served, 501, &spec, words).await;
     for (status, network, words) in [
         (404, "backend", "network backend not found"),
         (404, "ingress", "network ingress not found"),
@@ -448,7 +442,18 @@ async fn networks_and_ports_that_are_not_there_are_refused() {
         refused(&served, status, &spec, words).await;
     }
     spec["TaskTemplate"]["Networks"] = json!([{"Target": "host"}]);
-    create(&served, &spec).await;
+    spec["EndpointSpec"] = json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]});
+    let made = served.post("/services/create", &spec).await.json();
+    let warning = made["Warnings"][0].as_str().unwrap();
+    assert!(warning.contains("kept and not opened"), "{made}");
+    spec["Name"] = "other".into();
+    let words = "port '8080' is already in use by service 'web' (";
+    refused(&served, 400, &spec, words).await;
+    spec["EndpointSpec"]["Ports"][0]["PublishMode"] = "host".into();
+    refused(&served, 400, &spec, "as an ingress port").await;
+    spec["EndpointSpec"]["Ports"][0]["Protocol"] = "udp".into();
+    let made = served.post("/services/create", &spec).await.json();
+    assert_eq!(made["Warnings"], Value::Null, "the host's ports are open");
 }
 
 #[tokio::test]
@@ -465,48 +470,4 @@ async fn a_mount_without_a_kind_is_a_bind_and_kinds_have_no_case() {
         .map(|n| mounts[n]["Type"].as_str().unwrap())
         .collect();
     assert_eq!(kinds, ["bind", "bind", "tmpfs"]);
-}
-
-#[tokio::test]
-async fn what_is_not_kept_yet_is_said() {
-    let served = Served::start(Fake::leader());
-    for (target, body) in [("/secrets", "[]\n"), ("/configs", "[]\n")] {
-        assert_eq!(served.get(target).await.body, body);
-        let create = format!("{target}/create");
-        served.post(&create, &json!({"Name": "a"})).await.refused(
-            501,
-            &format!("skein keeps no {} in this version", &target[1..]),
-        );
-    }
-    served
-        .get("/secrets/a")
-        .await
-        .refused(404, "secret a not found");
-    served
-        .ask("DELETE", "/configs/a")
-        .await
-        .refused(404, "config a not found");
-    served
-        .get("/networks/web")
-        .await
-        .refused(404, "network web not found");
-    served
-        .ask("DELETE", "/networks/host")
-        .await
-        .refused(403, "host is a pre-defined network and cannot be removed");
-    served
-        .post(
-            "/networks/create",
-            &json!({"Name": "web", "Driver": "overlay"}),
-        )
-        .await
-        .refused(501, "skein makes no networks in this version");
-    let host = served.get("/networks/host?scope=swarm").await.json();
-    assert_eq!(
-        (&host["Id"], &host["Scope"]),
-        (&json!("host"), &json!("swarm"))
-    );
-    let filter = encoded(&json!({"label": ["com.docker.stack.namespace=x"]}));
-    let listed = served.get(&format!("/networks?filters={filter}")).await;
-    assert_eq!(listed.body, "[]\n");
 }

@@ -81,19 +81,88 @@ async fn a_stack_is_deployed_looked_at_changed_and_removed() {
     }
 }
 
+/// A stack as people write them: its own network, a secret, a config, a port.
+fn whole_stack(docker: &Docker) -> String {
+    let (key, site) = (docker.file("key", "hunter2"), docker.file("site", "hello"));
+    let text = format!(
+        "services:
+  web:
+    image: nginx:1
+    ports: [\"8080:80\"]
+    environment: {{WHERE: \"{{{{.Node.Hostname}}}}\"}}
+    networks: {{front: {{aliases: [www]}}}}
+    secrets: [key]
+    configs: [{{source: site, target: /etc/site, mode: 0400}}]
+networks:
+  front: {{driver: overlay, attachable: true}}
+secrets:
+  key: {{file: {key}}}
+configs:
+  site: {{file: {site}}}
+"
+    );
+    docker.file("stack.yml", &text)
+}
+
+#[tokio::test]
+async fn a_stack_brings_its_networks_secrets_and_configs_and_takes_them_along() {
+    for docker in both().await {
+        let file = whole_stack(&docker);
+        let text = docker.says(&deploy(&file)).await;
+        for line in [
+            "Creating network shop_front",
+            "Creating secret shop_key",
+            "Creating config shop_site",
+            "Creating service shop_web",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let id = docker
+            .says(&["network", "inspect", "shop_front", "--format", "{{.ID}}"])
+            .await;
+        let format = "{{json .Spec.TaskTemplate.Networks}}{{json .Spec.TaskTemplate.ContainerSpec.Secrets}}\
+                      {{json .Spec.TaskTemplate.ContainerSpec.Configs}}";
+        let shown = ["service", "inspect", "shop_web", "--format", format];
+        let first = docker.says(&shown).await;
+        assert!(first.contains(&format!("\"Target\":\"{id}\"")), "{first}");
+        for part in ["www", "shop_key", "shop_site", "/etc/site"] {
+            assert!(first.contains(part), "{part}: {first}");
+        }
+        // What is the same is let in again, and stays what it was.
+        docker.says(&deploy(&file)).await;
+        assert_eq!(docker.says(&shown).await, first);
+        docker.file("key", "another");
+        docker
+            .is_refused(&deploy(&file), "only updates to Labels are allowed")
+            .await;
+        let text = docker.says(&["stack", "rm", "shop"]).await;
+        for line in [
+            "Removing service shop_web",
+            "Removing secret shop_key",
+            "Removing config shop_site",
+            "Removing network shop_front",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stack_that_needs_what_is_not_there_is_refused_in_one_sentence() {
     let Some(docker) = Docker::of(Fake::leader()).await else {
         return;
     };
-    let file = docker.file("net.yml", "services: {web: {image: nginx}}");
+    let file = docker.file(
+        "net.yml",
+        "services: {web: {image: nginx, networks: [far]}}\nnetworks: {far: {external: true}}",
+    );
+    let words = "network \"far\" is declared as external, but could not be found";
+    docker.is_refused(&deploy(&file), words).await;
+    let file = docker.file(
+        "secret.yml",
+        "services: {web: {image: nginx, secrets: [far]}}\nsecrets: {far: {external: true}}",
+    );
     docker
-        .is_refused(&deploy(&file), "skein makes no networks in this version")
-        .await;
-    let secret = docker.file("key", "k");
-    let text = format!("{STACK}secrets:\n  key: {{file: {secret}}}\n");
-    let file = docker.file("secret.yml", &text);
-    docker
-        .is_refused(&deploy(&file), "skein keeps no secrets in this version")
+        .is_refused(&deploy(&file), "secret not found: far")
         .await;
 }

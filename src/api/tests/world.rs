@@ -15,8 +15,9 @@ use crate::cluster::store::State;
 use crate::model::cluster::{JoinSecrets, Secret};
 use crate::model::node::CertificateRecord;
 use crate::model::{
-    Cluster, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Observed,
-    Platform, Resources, Role, ServiceId, ServiceSpec, ServiceUpdate, Standing, TaskId, Timestamp,
+    Cluster, DependencyId, DependencyKind, DependencySpec, Meta, NetworkId, NetworkSpec, Node,
+    NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Observed, Platform, Resources, Role,
+    ServiceId, ServiceSpec, ServiceUpdate, Standing, TaskId, Timestamp,
 };
 
 /// 2023-11-14T22:13:20Z
@@ -192,6 +193,39 @@ impl World {
 
 #[async_trait]
 impl Leader for World {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    async fn create_dependency(
+        &self,
+        kind: DependencyKind,
+        spec: DependencySpec,
+    ) -> Result<DependencyId, Refusal> {
+        self.make_dependency(kind, spec)
+    }
+
+    async fn update_dependency(
+        &self,
+        id: DependencyId,
+        version: u64,
+        spec: DependencySpec,
+    ) -> Result<(), Refusal> {
+        self.change_dependency(id, version, spec)
+    }
+
+    async fn remove_dependency(&self, id: DependencyId) -> Result<(), Refusal> {
+        self.try_apply(vec![self.removal_of_dependency(id)])
+    }
+
+    async fn create_network(&self, spec: NetworkSpec) -> Result<NetworkId, Refusal> {
+        self.make_network(spec)
+    }
+
+    async fn remove_network(&self, id: NetworkId) -> Result<(), Refusal> {
+        self.end_network(id)
+    }
+
     async fn view(&self) -> Result<ClusterView, Refusal> {
         self.views.send_modify(|count| *count += 1);
         match lock(&self.refusal).clone() {

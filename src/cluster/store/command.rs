@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::types::Blob;
 use crate::model::{
-    Change, Cluster, Expect, Node, NodeId, Proposal, Service, ServiceId, Task, TaskId, Template,
-    Timestamp,
+    Change, Cluster, Dependency, DependencyId, Expect, Network, NetworkId, Node, NodeId, Proposal,
+    Service, ServiceId, Task, TaskId, Template, Timestamp,
 };
 use crate::wire::codec::{DecodeError, EncodeError};
 use crate::wire::{Json, decode, encode};
@@ -119,6 +119,10 @@ enum ChangeRecord<'a> {
     PutTemplate(ServiceId, u64, Object<'a, Template>),
     PutTask(Expect, Object<'a, Task>),
     RemoveTask(Expect, TaskId),
+    PutDependency(Expect, Object<'a, Dependency>),
+    RemoveDependency(Expect, DependencyId),
+    PutNetwork(Expect, Object<'a, Network>),
+    RemoveNetwork(Expect, NetworkId),
 }
 
 impl<'a> ChangeRecord<'a> {
@@ -137,6 +141,10 @@ impl<'a> ChangeRecord<'a> {
             }
             Change::PutTask(expect, task) => Self::PutTask(*expect, object(task)),
             Change::RemoveTask(expect, id) => Self::RemoveTask(*expect, *id),
+            Change::PutDependency(expect, one) => Self::PutDependency(*expect, object(one)),
+            Change::RemoveDependency(expect, id) => Self::RemoveDependency(*expect, *id),
+            Change::PutNetwork(expect, network) => Self::PutNetwork(*expect, object(network)),
+            Change::RemoveNetwork(expect, id) => Self::RemoveNetwork(*expect, *id),
         }
     }
 
@@ -155,6 +163,10 @@ impl<'a> ChangeRecord<'a> {
             }
             Self::PutTask(expect, task) => Change::PutTask(expect, object(task)),
             Self::RemoveTask(expect, id) => Change::RemoveTask(expect, id),
+            Self::PutDependency(expect, one) => Change::PutDependency(expect, object(one)),
+            Self::RemoveDependency(expect, id) => Change::RemoveDependency(expect, id),
+            Self::PutNetwork(expect, network) => Change::PutNetwork(expect, object(network)),
+            Self::RemoveNetwork(expect, id) => Change::RemoveNetwork(expect, id),
         }
     }
 }
@@ -174,6 +186,10 @@ mod tests {
                 Change::PutCluster(Expect::Absent, Box::new(fixtures::cluster())),
                 Change::PutNode(Expect::Version(3), Box::new(fixtures::node(9))),
                 Change::RemoveNode(Expect::Version(4), NodeId::from_bits(1)),
+                Change::PutDependency(Expect::Absent, Box::new(fixtures::secret(3))),
+                Change::RemoveDependency(Expect::Version(4), fixtures::secret(4).id),
+                Change::PutNetwork(Expect::Absent, Box::new(fixtures::mesh(5))),
+                Change::RemoveNetwork(Expect::Version(4), fixtures::mesh(6).id),
             ],
         };
         let command = Command::of(&proposal).unwrap();

@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 use super::memory::MemoryNetwork;
 use super::memory_disk::MemoryDisk;
 use super::{Disk, Pace, Store, StoreConfig};
+use crate::model::dependency::Payload;
 use crate::model::{
-    Change, Cluster, ClusterId, ClusterSpec, Expect, JoinSecrets, Node, NodeDescription, NodeId,
-    NodeSpec, Proposal, Rejection, RootCa, Standing, Timestamp,
+    Change, Cluster, ClusterId, ClusterSpec, Dependency, DependencyId, DependencyKind,
+    DependencySpec, Expect, JoinSecrets, Network, NetworkId, NetworkSpec, Node, NodeDescription,
+    NodeId, NodeSpec, Proposal, Rejection, RootCa, Standing, Timestamp,
 };
 
 /// How long a test waits for anything.
@@ -52,6 +54,33 @@ pub(crate) fn node(number: u64) -> Node {
         },
         addresses: Vec::new(),
         certificate: Default::default(),
+    }
+}
+
+/// A secret, by its number.
+pub(crate) fn secret(number: u64) -> Dependency {
+    Dependency {
+        id: DependencyId::from_bits(number.into()),
+        kind: DependencyKind::Secret,
+        meta: Default::default(),
+        spec: DependencySpec {
+            name: format!("secret-{number}"),
+            data: Payload::new(vec![number as u8; 3]),
+            ..DependencySpec::default()
+        },
+    }
+}
+
+/// A network of the cluster, by its number.
+pub(crate) fn mesh(number: u64) -> Network {
+    Network {
+        id: NetworkId::from_bits(number.into()),
+        spec: NetworkSpec {
+            name: format!("network-{number}"),
+            driver: "overlay".into(),
+            ..NetworkSpec::default()
+        },
+        ..Network::default()
     }
 }
 

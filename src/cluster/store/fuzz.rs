@@ -11,7 +11,7 @@ use super::rpc::{
 };
 use super::snapshot::Image;
 use super::types::{Ballot, Blob, EntryRecord, Epoch, LogRef, Members, PayloadRecord};
-use crate::model::{Change, Expect, Node, NodeId, Proposal, Timestamp};
+use crate::model::{Change, Dependency, Expect, Network, Node, NodeId, Proposal, Timestamp};
 
 /// Tries the bytes as everything that replicas send. Panics when something is taken that does not come out again as it
 /// went in.
@@ -135,6 +135,8 @@ fn proposal() -> Proposal {
         changes: vec![
             Change::PutNode(Expect::Version(1), Box::new(node)),
             Change::RemoveNode(Expect::Absent, NodeId::from_bits(6)),
+            Change::PutDependency(Expect::Absent, Box::<Dependency>::default()),
+            Change::PutNetwork(Expect::Absent, Box::<Network>::default()),
         ],
     }
 }

@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, SNAPSHOT_PREFIX};
 use super::fault::FileFault;
+use super::objects::Objects;
 use super::seal::{Kind, Sealer};
 use super::state::State;
 use super::types::{Epoch, LogRef, Members, SnapshotMeta, StoredMembership};
 use super::work::{TemplateKey, Work};
-use crate::model::{Cluster, Node, NodeId, Service, Task, Template, Timestamp};
+use crate::model::{
+    Cluster, Dependency, Network, Node, NodeId, Service, Task, Template, Timestamp,
+};
 use crate::wire::codec::{DECODE_LIMIT, DecodeError, EncodeError};
 use crate::wire::{Json, decode, encode};
 
@@ -24,7 +27,9 @@ const MAGIC: &[u8; 8] = b"SKEINSNP";
 /// The format of the file.
 const FILE_FORMAT: u16 = 1;
 /// The format of the content, which also travels.
-const CONTENT_FORMAT: u16 = 2;
+const CONTENT_FORMAT: u16 = 3;
+/// The format before secrets, configs and networks.
+const WITHOUT_OBJECTS: u16 = 2;
 /// The format before services and tasks.
 const WITHOUT_WORK: u16 = 1;
 /// Longest content, in bytes: what the codec decodes.
@@ -86,6 +91,26 @@ struct WorkRecord<S, P, T> {
     tasks: Vec<Json<T>>,
 }
 
+/// What [`WITHOUT_OBJECTS`] ends before.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D: Serialize, N: Serialize",
+    deserialize = "D: serde::de::DeserializeOwned, N: serde::de::DeserializeOwned"
+))]
+struct ObjectsRecord<D, N> {
+    dependencies: Vec<Json<D>>,
+    networks: Vec<Json<N>>,
+}
+
+/// The content as it is read: [`WITHOUT_WORK`], then two more parts.
+type Oldest = Record<Cluster, Node>;
+type Old = (Oldest, WorkRecord<Service, Box<Template>, Task>);
+type Now = (
+    Oldest,
+    WorkRecord<Service, Box<Template>, Task>,
+    ObjectsRecord<Dependency, Network>,
+);
+
 impl Image {
     /// The content of a snapshot of this.
     pub(super) fn encode(&self) -> Result<Bytes, ContentError> {
@@ -115,8 +140,14 @@ impl Image {
             templates: templates.map(|(key, one)| (key, Json(&**one))).collect(),
             tasks: work.tasks.values().map(|one| Json(&**one)).collect(),
         };
+        let objects = &self.state.objects;
+        let dependencies = objects.dependencies.values();
+        let objects = ObjectsRecord {
+            dependencies: dependencies.map(|one| Json(&**one)).collect(),
+            networks: objects.networks.values().map(|one| Json(&**one)).collect(),
+        };
         let mut content = CONTENT_FORMAT.to_le_bytes().to_vec();
-        content.extend(encode(&(record, work)).map_err(ContentError::Encode)?);
+        content.extend(encode(&(record, work, objects)).map_err(ContentError::Encode)?);
         match content.len() {
             len if len > MAX_CONTENT => Err(ContentError::TooLong(len)),
             _ => Ok(content.into()),
@@ -129,16 +160,19 @@ impl Image {
             .split_first_chunk::<2>()
             .ok_or(ContentError::Impossible)?;
         let format = u16::from_le_bytes(*format);
-        type Now = (
-            Record<Cluster, Node>,
-            WorkRecord<Service, Box<Template>, Task>,
-        );
-        let (record, work) = match format {
+        let (record, work, objects) = match format {
             CONTENT_FORMAT => {
-                let (record, work): Now = decode(body).map_err(ContentError::Malformed)?;
-                (record, Some(work))
+                let (record, work, objects): Now = decode(body).map_err(ContentError::Malformed)?;
+                (record, Some(work), Some(objects))
             }
-            WITHOUT_WORK => (decode(body).map_err(ContentError::Malformed)?, None),
+            WITHOUT_OBJECTS => {
+                let (record, work): Old = decode(body).map_err(ContentError::Malformed)?;
+                (record, Some(work), None)
+            }
+            WITHOUT_WORK => {
+                let record: Oldest = decode(body).map_err(ContentError::Malformed)?;
+                (record, None, None)
+            }
             newer => return Err(ContentError::Format(newer)),
         };
         let membership = record
@@ -163,6 +197,7 @@ impl Image {
                     .collect(),
                 removed: record.removed.into_iter().collect(),
                 work: work.map(WorkRecord::restore).unwrap_or_default(),
+                objects: objects.map(ObjectsRecord::restore).unwrap_or_default(),
             },
         })
     }
@@ -174,6 +209,15 @@ impl WorkRecord<Service, Box<Template>, Task> {
             self.services.into_iter().map(|one| one.0),
             self.templates.into_iter().map(|(key, one)| (key, one.0)),
             self.tasks.into_iter().map(|one| one.0),
+        )
+    }
+}
+
+impl ObjectsRecord<Dependency, Network> {
+    fn restore(self) -> Objects {
+        Objects::restore(
+            self.dependencies.into_iter().map(|one| one.0),
+            self.networks.into_iter().map(|one| one.0),
         )
     }
 }

@@ -1,4 +1,5 @@
-//! The state that the log makes: the cluster, its nodes, who was shut out, services and tasks.
+//! The state that the log makes: the cluster, its nodes, who was shut out, services and tasks, secrets, configs and
+//! networks.
 //!
 //! [`State::apply`] is a function of values: every replica that applies the same entries in the same
 //! order has the same state. It reads no clock and knows no consensus. [`super::machine`] calls it.
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
+use super::objects::Objects;
 use super::work::Work;
 use crate::model::{
-    Change, Cluster, Expect, Meta, Node, NodeId, Proposal, Rejection, Service, ServiceId, Task,
-    TaskId, Timestamp,
+    Change, Cluster, Dependency, DependencyId, Expect, Meta, Network, NetworkId, Node, NodeId,
+    Proposal, Rejection, Service, ServiceId, Task, TaskId, Timestamp,
 };
 
 /// What the cluster has decided, as of one version. Cheap to clone.
@@ -27,6 +29,8 @@ pub struct State {
     pub removed: OrdMap<NodeId, Timestamp>,
     /// Services and tasks.
     pub work: Work,
+    /// Secrets, configs and networks.
+    pub objects: Objects,
 }
 
 /// One object's change, as it was applied here.
@@ -75,6 +79,24 @@ pub enum Changed {
         /// `None` when it was removed.
         new: Option<Arc<Task>>,
     },
+    /// A secret or a config.
+    Dependency {
+        /// Which.
+        id: DependencyId,
+        /// `None` when it was created.
+        old: Option<Arc<Dependency>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Dependency>>,
+    },
+    /// A network.
+    Network {
+        /// Which.
+        id: NetworkId,
+        /// `None` when it was created.
+        old: Option<Arc<Network>>,
+        /// `None` when it was removed.
+        new: Option<Arc<Network>>,
+    },
 }
 
 /// What happened to an object.
@@ -96,6 +118,8 @@ impl StateEvent {
             Changed::Node { old, new, .. } => (old.is_some(), new.is_some()),
             Changed::Service { old, new, .. } => (old.is_some(), new.is_some()),
             Changed::Task { old, new, .. } => (old.is_some(), new.is_some()),
+            Changed::Dependency { old, new, .. } => (old.is_some(), new.is_some()),
+            Changed::Network { old, new, .. } => (old.is_some(), new.is_some()),
         };
         match (old, new) {
             (false, _) => Action::Created,
@@ -144,6 +168,10 @@ impl State {
             }
             Change::PutTask(expect, task) => self.put_task(expect, *task, at)?,
             Change::RemoveTask(expect, id) => self.remove_task(expect, id, at)?,
+            Change::PutDependency(expect, one) => self.put_dependency(expect, *one, at)?,
+            Change::RemoveDependency(expect, id) => self.remove_dependency(expect, id, at)?,
+            Change::PutNetwork(expect, network) => self.put_network(expect, *network, at)?,
+            Change::RemoveNetwork(expect, id) => self.remove_network(expect, id, at)?,
         };
         events.push(StateEvent {
             version: self.version,
@@ -253,6 +281,62 @@ impl State {
         Ok(Changed::Task { id, old, new })
     }
 
+    fn put_dependency(
+        &mut self,
+        expect: Expect,
+        mut dependency: Dependency,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        self.objects.may_be_called(&dependency)?;
+        let id = dependency.id;
+        let old = self.objects.dependencies.get(&id).cloned();
+        dependency.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Some(self.objects.put_dependency(dependency));
+        Ok(Changed::Dependency { id, old, new })
+    }
+
+    fn remove_dependency(
+        &mut self,
+        expect: Expect,
+        id: DependencyId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.objects.dependencies.get(&id).cloned();
+        let old = old.ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.objects.remove_dependency(id);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Dependency { id, old, new })
+    }
+
+    fn put_network(
+        &mut self,
+        expect: Expect,
+        mut network: Network,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        self.objects.may_be_named(&network)?;
+        let id = network.id;
+        let old = self.objects.networks.get(&id).cloned();
+        network.meta = self.stamp(expect, old.as_ref().map(|old| old.meta), at)?;
+        let new = Some(self.objects.put_network(network));
+        Ok(Changed::Network { id, old, new })
+    }
+
+    fn remove_network(
+        &mut self,
+        expect: Expect,
+        id: NetworkId,
+        at: Timestamp,
+    ) -> Result<Changed, Rejection> {
+        let old = self.objects.networks.get(&id).cloned();
+        let old = old.ok_or(Rejection::NotFound)?;
+        self.stamp(expect, Some(old.meta), at)?;
+        self.objects.remove_network(id);
+        let (old, new) = (Some(old), None);
+        Ok(Changed::Network { id, old, new })
+    }
+
     /// Checks the guard and takes the next version.
     fn stamp(
         &mut self,
@@ -305,6 +389,17 @@ impl State {
         differences(&old.work.tasks, &self.work.tasks, |id, old, new| {
             let version = version(new.as_ref().map(|new| new.meta));
             let changed = Changed::Task { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
+        let (were, are) = (&old.objects, &self.objects);
+        differences(&were.dependencies, &are.dependencies, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Dependency { id, old, new };
+            events.push(StateEvent { version, changed });
+        });
+        differences(&were.networks, &are.networks, |id, old, new| {
+            let version = version(new.as_ref().map(|new| new.meta));
+            let changed = Changed::Network { id, old, new };
             events.push(StateEvent { version, changed });
         });
         events.sort_by_key(|event| event.version);

@@ -126,7 +126,7 @@ impl Board {
     /// Something has changed in the state; `view` shows it.
     pub fn apply(&mut self, view: &View, event: &StateEvent) {
         match &event.changed {
-            Changed::Cluster { .. } => {}
+            Changed::Cluster { .. } | Changed::Dependency { .. } | Changed::Network { .. } => {}
             Changed::Node { id, .. } => self.see_node(view, *id),
             Changed::Service { id, new, .. } => {
                 if new.is_none() {

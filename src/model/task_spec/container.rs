@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{MountSpec, unset};
+use crate::model::dependency::DependencyKind;
 use crate::model::image::Healthcheck;
 
 /// The container that a task runs.
@@ -95,6 +96,38 @@ pub struct ContainerSpec {
     /// Added to the chance that the kernel kills it for want of memory, -1000 to 1000.
     #[serde(skip_serializing_if = "unset")]
     pub oom_score_adj: i64,
+}
+
+/// A secret or config that a container names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DependencyReference<'a> {
+    /// Which of both.
+    pub kind: DependencyKind,
+    /// Which.
+    pub id: &'a str,
+    /// What it is called.
+    pub name: &'a str,
+    /// As what file, if as one.
+    pub file: Option<&'a FileTarget>,
+}
+
+impl ContainerSpec {
+    /// The secrets and configs that it names, secrets first.
+    pub fn dependencies(&self) -> impl Iterator<Item = DependencyReference<'_>> {
+        let secrets = self.secrets.iter().map(|one| DependencyReference {
+            kind: DependencyKind::Secret,
+            id: &one.secret_id,
+            name: &one.secret_name,
+            file: one.file.as_ref(),
+        });
+        let configs = self.configs.iter().map(|one| DependencyReference {
+            kind: DependencyKind::Config,
+            id: &one.config_id,
+            name: &one.config_name,
+            file: one.file.as_ref(),
+        });
+        secrets.chain(configs)
+    }
 }
 
 /// What a container may do.

@@ -168,7 +168,13 @@ fn of_proposal(proposal: &Proposal) {
             Change::RemoveNode(_, node) => of_node(*node),
             Change::PutService(_, service) => of_time(service.meta.updated_at),
             Change::PutTask(_, task) => of_time(task.status.at),
-            Change::RemoveService(..) | Change::PutTemplate(..) | Change::RemoveTask(..) => {}
+            Change::PutDependency(_, dependency) => of_time(dependency.meta.updated_at),
+            Change::PutNetwork(_, network) => of_time(network.meta.updated_at),
+            Change::RemoveService(..)
+            | Change::PutTemplate(..)
+            | Change::RemoveTask(..)
+            | Change::RemoveDependency(..)
+            | Change::RemoveNetwork(..) => {}
         }
     }
 }

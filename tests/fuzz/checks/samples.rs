@@ -7,9 +7,11 @@ use serde::Serialize;
 use skein::identity::pem::certificates as read;
 use skein::identity::{JoinToken, NodeKey, RootDigest};
 use skein::model::cluster::Secret;
+use skein::model::dependency::Payload;
 use skein::model::task::ServiceRef;
 use skein::model::{
-    Availability, Change, Cluster, ClusterId, ClusterSpec, Expect, JoinSecrets, Meta, Node,
+    Availability, Change, Cluster, ClusterId, ClusterSpec, Dependency, DependencyId,
+    DependencySpec, Expect, JoinSecrets, Meta, Network, NetworkId, NetworkSpec, Node,
     NodeDescription, NodeId, Proposal, Role, RootCa, RootRotation, Slot, Standing, TaskId,
     TaskSpec, TaskState, TaskStatus, Timestamp,
 };
@@ -262,6 +264,30 @@ fn messages_of_leaders() -> Vec<Vec<u8>> {
     ]
 }
 
+fn dependency() -> Dependency {
+    Dependency {
+        id: DependencyId::from_bits(11),
+        spec: DependencySpec {
+            name: "key".to_owned(),
+            data: Payload::new(b"value".to_vec()),
+            ..DependencySpec::default()
+        },
+        ..Dependency::default()
+    }
+}
+
+fn network() -> Network {
+    Network {
+        id: NetworkId::from_bits(12),
+        spec: NetworkSpec {
+            name: "net".to_owned(),
+            driver: "overlay".to_owned(),
+            ..NetworkSpec::default()
+        },
+        ..Network::default()
+    }
+}
+
 fn proposals() -> Vec<Vec<u8>> {
     let cluster = Cluster {
         id: CLUSTER,
@@ -300,5 +326,13 @@ fn proposals() -> Vec<Vec<u8>> {
             Box::new(node),
         ))),
         frame(&proposal(Change::RemoveNode(Expect::Version(2), NODE_ID))),
+        frame(&proposal(Change::PutDependency(
+            Expect::Absent,
+            Box::new(dependency()),
+        ))),
+        frame(&proposal(Change::PutNetwork(
+            Expect::Absent,
+            Box::new(network()),
+        ))),
     ]
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::store::fixtures::{at, cluster, id, node, proposal};
-use crate::model::{ServiceSpec, Slot, TaskState, TaskStatus, Template};
+use crate::cluster::store::fixtures::{at, cluster, id, mesh, node, proposal, secret};
+use crate::model::{DependencyKind, ServiceSpec, Slot, TaskState, TaskStatus, Template};
 
 fn put(number: u64, expect: Expect) -> Change {
     Change::PutNode(expect, Box::new(node(number)))
@@ -94,14 +94,18 @@ fn the_store_sets_versions_and_times() {
 /// Changes that often, but not always, hold.
 fn any_change() -> impl Strategy<Value = Change> {
     let expect = prop_oneof![Just(Expect::Absent), (0u64..40).prop_map(Expect::Version)];
-    (0..7, 1u64..5, expect).prop_map(|(kind, number, expect)| match kind {
+    (0..11, 1u64..5, expect).prop_map(|(kind, number, expect)| match kind {
         0 => Change::PutCluster(expect, Box::new(cluster())),
         1 => put(number, expect),
         2 => Change::RemoveNode(expect, id(number)),
         3 => Change::PutService(expect, Box::new(service(number))),
         4 => Change::RemoveService(expect, service(number).id),
         5 => Change::PutTask(expect, Box::new(task(number))),
-        _ => Change::RemoveTask(expect, task(number).id),
+        6 => Change::RemoveTask(expect, task(number).id),
+        7 => Change::PutDependency(expect, Box::new(secret(number))),
+        8 => Change::RemoveDependency(expect, secret(number).id),
+        9 => Change::PutNetwork(expect, Box::new(mesh(number))),
+        _ => Change::RemoveNetwork(expect, mesh(number).id),
     })
 }
 
@@ -177,6 +181,22 @@ fn with_true_guard(state: &State, change: Change) -> Change {
             let old = state.work.tasks.get(&id);
             Change::RemoveTask(of(old.map(|old| old.meta.version)), id)
         }
+        Change::PutDependency(_, one) => {
+            let old = state.objects.dependencies.get(&one.id);
+            Change::PutDependency(of(old.map(|old| old.meta.version)), one)
+        }
+        Change::RemoveDependency(_, id) => {
+            let old = state.objects.dependencies.get(&id);
+            Change::RemoveDependency(of(old.map(|old| old.meta.version)), id)
+        }
+        Change::PutNetwork(_, one) => {
+            let old = state.objects.networks.get(&one.id);
+            Change::PutNetwork(of(old.map(|old| old.meta.version)), one)
+        }
+        Change::RemoveNetwork(_, id) => {
+            let old = state.objects.networks.get(&id);
+            Change::RemoveNetwork(of(old.map(|old| old.meta.version)), id)
+        }
         other @ Change::PutTemplate(..) => other,
     }
 }
@@ -205,6 +225,11 @@ fn indices_hold(state: &State) {
         assert_eq!(of(&mut work.tasks_on(node)), wanted);
         let named = work.service_named(&service.spec.name).map(|found| found.id);
         assert_eq!(named, work.services.get(&service.id).map(|found| found.id));
+        let (objects, one, net) = (&state.objects, secret(number), mesh(number));
+        let named = objects.dependency_named(one.kind, &one.spec.name);
+        assert_eq!(named, objects.dependencies.get(&one.id));
+        let named = objects.network_named(&net.spec.name);
+        assert_eq!(named, objects.networks.get(&net.id));
     }
 }
 
@@ -237,6 +262,9 @@ proptest! {
             versions.extend(state.cluster.as_ref().map(|cluster| cluster.meta.version));
             versions.extend(state.work.services.values().map(|one| one.meta.version));
             versions.extend(state.work.tasks.values().map(|one| one.meta.version));
+            let objects = &state.objects;
+            versions.extend(objects.dependencies.values().map(|one| one.meta.version));
+            versions.extend(objects.networks.values().map(|one| one.meta.version));
             let count = versions.len();
             versions.sort_unstable();
             versions.dedup();
@@ -265,6 +293,7 @@ proptest! {
         }
         let (mut services, mut tasks) = (old.work.services.clone(), old.work.tasks.clone());
         let mut replayed = (old.cluster.clone(), old.nodes.clone());
+        let (mut kept, mut networks) = (old.objects.dependencies.clone(), old.objects.networks.clone());
         for event in new.changes_since(&old) {
             match event.changed {
                 Changed::Cluster { old, new } => {
@@ -292,9 +321,54 @@ proptest! {
                         None => tasks.remove(&id),
                     };
                 }
+                Changed::Dependency { id, old, new } => {
+                    prop_assert_eq!(kept.get(&id), old.as_ref());
+                    match new {
+                        Some(new) => kept.insert(id, new),
+                        None => kept.remove(&id),
+                    };
+                }
+                Changed::Network { id, old, new } => {
+                    prop_assert_eq!(networks.get(&id), old.as_ref());
+                    match new {
+                        Some(new) => networks.insert(id, new),
+                        None => networks.remove(&id),
+                    };
+                }
             }
         }
         prop_assert_eq!((services, tasks), (new.work.services.clone(), new.work.tasks.clone()));
         prop_assert_eq!(replayed, (new.cluster.clone(), new.nodes.clone()));
+        prop_assert_eq!((&kept, &networks), (&new.objects.dependencies, &new.objects.networks));
     }
+}
+
+#[test]
+fn a_name_has_one_object_of_its_kind() {
+    let mut state = State::default();
+    let put = |one: Dependency| Change::PutDependency(Expect::Absent, Box::new(one));
+    let named = |number, name: &str| {
+        let mut one = secret(number);
+        one.spec.name = name.into();
+        one
+    };
+    apply(&mut state, vec![put(named(1, "key"))]).0.unwrap();
+    let (refused, _) = apply(&mut state, vec![put(named(2, "key"))]);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "secret key already exists"
+    );
+    let config = Dependency {
+        kind: DependencyKind::Config,
+        ..named(3, "key")
+    };
+    apply(&mut state, vec![put(config)]).0.unwrap();
+    let mut other = mesh(2);
+    let net = Change::PutNetwork(Expect::Absent, Box::new(mesh(1)));
+    apply(&mut state, vec![net]).0.unwrap();
+    other.spec.name = mesh(1).spec.name;
+    let net = Change::PutNetwork(Expect::Absent, Box::new(other));
+    let (refused, _) = apply(&mut state, vec![net]);
+    let words = "network with name network-1 already exists";
+    assert_eq!(refused.unwrap_err().to_string(), words);
 }

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::disk::Directory;
-use super::super::fixtures::{PATIENCE, Stores, eventually, first, id, proposal, put};
+use super::super::fixtures::{
+    PATIENCE, Stores, eventually, first, id, mesh, proposal, put, secret,
+};
 use super::super::log_file::Contents;
 use super::super::memory::MemoryNetwork;
 use super::super::open::Files;
@@ -21,10 +23,14 @@ use super::super::recover::replay;
 use super::super::types::LogRef;
 use super::super::{FileFault, OpenError, ProposeError, State, Store, StoreConfig};
 use crate::model::cluster::Secret;
+use crate::model::dependency::Payload;
 use crate::model::{Change, Expect, NodeId, RootCa};
 
 /// Stands where a secret would, in objects of every kind.
 const CANARY: &str = "canary-that-must-not-be-on-disk";
+
+/// The same as the bytes of a secret are written.
+const CANARY_BASE64: &str = "Y2FuYXJ5LXRoYXQtbXVzdC1ub3QtYmUtb24tZGlzaw";
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/store")
@@ -65,6 +71,13 @@ async fn fill(dir: &Path) {
     let store = open_as(dir, id(1), 4).await.unwrap();
     let begin = Change::PutCluster(Expect::Absent, Box::new(secretive()));
     store.bootstrap(proposal([begin])).await.unwrap();
+    let mut secret = secret(30);
+    secret.spec.data = Payload::new(CANARY.into());
+    let secret = Change::PutDependency(Expect::Absent, Box::new(secret));
+    let network = Change::PutNetwork(Expect::Absent, Box::new(mesh(31)));
+    for change in [secret, network] {
+        store.propose(proposal([change])).await.unwrap();
+    }
     for number in 10..20 {
         let mut named = super::super::fixtures::node(number);
         named.spec.name = CANARY.into();
@@ -222,9 +235,11 @@ fn no_file_that_was_cut_opens() {
     }
 }
 
+/// What was written before there were secrets, configs and networks.
 #[tokio::test]
-async fn files_of_the_first_format_open() {
-    let dir = copy(&golden());
+async fn files_of_an_older_format_open() {
+    let older = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/store-2");
+    let dir = copy(&older);
     let store = open(dir.path()).await.unwrap();
     leads(&store).await;
     let state = store.read().await.unwrap();
@@ -236,6 +251,7 @@ async fn files_of_the_first_format_open() {
         Secret(CANARY.into())
     );
     assert_eq!(state.nodes[&id(12)].spec.name, CANARY);
+    assert_eq!(state.objects, Default::default());
     assert_eq!(store.propose(put(30)).await.unwrap(), 16);
     store.shutdown().await;
 }
@@ -249,7 +265,7 @@ async fn nothing_on_disk_can_be_read_without_the_key() {
         let file = file.unwrap();
         let bytes = fs::read(file.path()).unwrap();
         read += bytes.len();
-        for plain in [CANARY, "host-", "unlock_key", "key_pem"] {
+        for plain in [CANARY, CANARY_BASE64, "host-", "unlock_key", "key_pem"] {
             let found = bytes
                 .windows(plain.len())
                 .any(|window| window == plain.as_bytes());
