@@ -416,18 +416,22 @@ impl Model {
             .collect();
         let last = |state| tasks.iter().any(|task| self.state_of(task) == state);
         let (done, failed) = (last(TaskState::Complete), last(TaskState::Failed));
+        let policy = web.spec.task_template.restart_policy.clone();
+        let policy = policy.unwrap_or_default();
+        let limited = policy.max_attempts.unwrap_or(0) > 0;
+        let once = policy.condition == "none";
         if let [task] = live[..] {
             assert!(web.job.is_none(), "a job ends");
             assert_eq!(self.state_of(task), TaskState::Running, "{slot}");
             let made_of = self.leader.state.work.template(WEB, task.spec_version);
             let same = made_of.unwrap().task == web.spec.task_template;
-            assert!(same || paused, "{slot} is not what was asked for");
+            // A new task that starts first and fails for good takes nobody's place.
+            let order = web.spec.update_config.as_ref().map(|config| &*config.order);
+            let kept = order == Some("start-first") && failed && (limited || once);
+            assert!(same || paused || kept, "{slot} is not what was asked for");
             return;
         }
         assert!(live.is_empty(), "{slot} has {} tasks", live.len());
-        let policy = web.spec.task_template.restart_policy.clone();
-        let policy = policy.unwrap_or_default();
-        let limited = policy.max_attempts.unwrap_or(0) > 0;
         let may_end = match (policy.condition.as_str(), web.job) {
             (_, Some(_)) if done => true,
             // What was lost with its node is not made good either, unless the slot is the node.
