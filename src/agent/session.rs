@@ -20,6 +20,7 @@ use crate::cluster::frames::{Io, MessageError, read_message, write_message};
 use crate::model::facts::LeaderHint;
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 use crate::wire::Json;
+use crate::wire::assignment::Dependencies;
 use crate::wire::limits::SESSION_FRAME;
 use crate::wire::session::{Downward, Upward};
 
@@ -195,6 +196,8 @@ async fn listen(
     // The beginning of a complete set that is not all here yet.
     let mut more = Vec::new();
     let mut complete = false;
+    // Secrets and configs have come in this session.
+    let mut told = false;
     while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
         match message {
             Downward::Membership {
@@ -235,10 +238,23 @@ async fn listen(
                     warn!("this node runs no tasks yet; assignments refused");
                     continue;
                 };
+                if assignments.complete && !told {
+                    // Its tasks name none, and what an earlier leader has sent is of no use any more.
+                    runner.keep(Dependencies {
+                        complete: true,
+                        ..Dependencies::default()
+                    });
+                }
                 // What was not taken is said again, complete, in the next session.
                 if let Err(error) = runner.assign(assignments).await {
                     warn!(%error, "assignments refused");
                     return Ok(());
+                }
+            }
+            Downward::Dependencies(news) => {
+                told = true;
+                if let Some(runner) = runner.borrow().clone() {
+                    runner.keep(news);
                 }
             }
             Downward::Removed => {

@@ -16,7 +16,7 @@ use skein::model::{
     TaskSpec, TaskState, TaskStatus, Timestamp,
 };
 use skein::wire::Json;
-use skein::wire::assignment::{Assigned, Assignments, Report};
+use skein::wire::assignment::{Assigned, Assignments, Dependencies, Report};
 use skein::wire::control::{ControlReply, ControlRequest};
 use skein::wire::frame::to_frame;
 use skein::wire::hello::Hello;
@@ -208,6 +208,11 @@ fn messages_of_peers() -> Vec<Vec<u8>> {
         })),
         frame(&Downward::Removed),
         frame(&Downward::More(vec![Json(assigned())])),
+        frame(&Downward::Dependencies(Dependencies {
+            complete: true,
+            kept: vec![Json(dependency())],
+            removed: vec![DependencyId::from_bits(13)],
+        })),
     ]
 }
 
