@@ -208,11 +208,7 @@ async fn listen(
                 issuer,
                 removed,
             } => {
-                if term < orders.borrow().term {
-                    info!(term, "orders of an older term refused");
-                    return Ok(());
-                }
-                orders.send_replace(Orders {
+                let now = Orders {
                     term,
                     in_session: true,
                     role,
@@ -221,7 +217,10 @@ async fn listen(
                     issuer,
                     removed,
                     expelled: false,
-                });
+                };
+                if !take(orders, now) {
+                    return Ok(());
+                }
             }
             Downward::More(tasks) => more.extend(tasks),
             Downward::Assignments(mut assignments) => {
@@ -229,9 +228,7 @@ async fn listen(
                 complete |= assignments.complete;
                 if !complete {
                     // What came in between is not known. All of it is said again in the next session.
-                    warn!(
-                        "assignments refused: they add to a set that was not said in this session"
-                    );
+                    warn!("assignments refused: the set that they add to was not said");
                     return Ok(());
                 }
                 let Some(runner) = runner.borrow().clone() else {
@@ -240,10 +237,7 @@ async fn listen(
                 };
                 if assignments.complete && !told {
                     // Its tasks name none, and what an earlier leader has sent is of no use any more.
-                    runner.keep(Dependencies {
-                        complete: true,
-                        ..Dependencies::default()
-                    });
+                    runner.keep(nothing());
                 }
                 // What was not taken is said again, complete, in the next session.
                 if let Err(error) = runner.assign(assignments).await {
@@ -253,9 +247,7 @@ async fn listen(
             }
             Downward::Dependencies(news) => {
                 told = true;
-                if let Some(runner) = runner.borrow().clone() {
-                    runner.keep(news);
-                }
+                runner.borrow().iter().for_each(|it| it.keep(news.clone()));
             }
             Downward::Removed => {
                 orders.send_modify(|orders| orders.expelled = true);
@@ -264,6 +256,25 @@ async fn listen(
         }
     }
     Ok(())
+}
+
+/// Takes orders; false for those of a term that is over.
+fn take(orders: &watch::Sender<Orders>, now: Orders) -> bool {
+    let known = orders.borrow().term;
+    if now.term < known {
+        info!(term = now.term, "orders of an older term refused");
+        return false;
+    }
+    orders.send_replace(now);
+    true
+}
+
+/// No secret and no config, and none from before.
+fn nothing() -> Dependencies {
+    Dependencies {
+        complete: true,
+        ..Dependencies::default()
+    }
 }
 
 async fn speak(

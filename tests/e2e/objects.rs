@@ -92,18 +92,18 @@ fn holds(directory: &Path, text: &str) -> bool {
     found.is_ok_and(|status| status.success())
 }
 
-#[test]
-fn a_secret_is_in_the_containers_that_name_it_and_nowhere_else() {
-    let Some(bed) = up(2) else { return };
-    let key = file(&bed, "key", CANARY);
+/// A service on node 1 with a secret and a config that names it; gives the secret's ID.
+#[track_caller]
+fn begin(bed: &Bed) -> String {
+    let key = file(bed, "key", CANARY);
     let conf = file(
-        &bed,
+        bed,
         "conf",
         "on {{.Node.Hostname}} as {{.Task.Slot}} with {{secret \"pass\"}}",
     );
-    let id = docker(&bed, &format!("secret create key {key}")).ok();
+    let id = docker(bed, &format!("secret create key {key}")).ok();
     docker(
-        &bed,
+        bed,
         &format!("config create --template-driver golang conf {conf}"),
     )
     .ok();
@@ -118,7 +118,14 @@ fn a_secret_is_in_the_containers_that_name_it_and_nowhere_else() {
         "--config",
         "source=conf,target=/etc/conf",
     ];
-    create(&bed, 1, &options, RUNS);
+    create(bed, 1, &options, RUNS);
+    id
+}
+
+#[test]
+fn a_secret_is_in_the_containers_that_name_it_and_nowhere_else() {
+    let Some(bed) = up(2) else { return };
+    let id = begin(&bed);
     let task = until_runs(&bed, 1, "web", 1, secs(30)).remove(0);
     let read = |what: &str| {
         let exec = ["exec", task.container(), "sh", "-c", what];

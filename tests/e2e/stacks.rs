@@ -107,15 +107,8 @@ fn shop() -> String {
         .replace("RUNS", &format!("\"{script}\""))
 }
 
-#[test]
-fn a_stack_is_deployed_changed_pruned_and_removed() {
-    let Some(bed) = up(2) else { return };
-    let desk = Desk { bed: &bed };
-    desk.write("secrets/password", "hunter2");
-    desk.write("site", "hello");
-    desk.write("stack.yml", &shop());
-    desk.says("stack config -c stack.yml").ok();
-    let deploy = "stack deploy --detach --resolve-image=never -c stack.yml demo";
+#[track_caller]
+fn begins(desk: &Desk<'_>, deploy: &str) {
     let said = desk
         .says(&deploy.replace("--detach", "--detach=false"))
         .ok();
@@ -129,7 +122,42 @@ fn a_stack_is_deployed_changed_pruned_and_removed() {
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
+}
+
+#[track_caller]
+fn ends(desk: &Desk<'_>) {
+    let said = desk.says("stack rm demo").ok();
+    for line in [
+        "Removing service demo_web",
+        "Removing secret demo_password",
+        "Removing config demo_site",
+        "Removing network demo_front",
+        "Removing network demo_back",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    until_containers(desk.bed, 1, 0);
+    until_containers(desk.bed, 2, 0);
+    for kind in ["secret", "config", "service"] {
+        assert_eq!(desk.says(&format!("{kind} ls -q")).ok(), "", "{kind}");
+    }
+}
+
+#[test]
+fn a_stack_is_deployed_changed_pruned_and_removed() {
+    let Some(bed) = up(2) else { return };
+    let desk = Desk { bed: &bed };
+    desk.write("secrets/password", "hunter2");
+    desk.write("site", "hello");
+    desk.write("stack.yml", &shop());
+    desk.says("stack config -c stack.yml").ok();
+    let deploy = "stack deploy --detach --resolve-image=never -c stack.yml demo";
+    begins(&desk, deploy);
     let (web, agent) = (desk.runs("demo_web", 2), desk.runs("demo_agent", 2));
+    let on: BTreeSet<&str> = (0..2)
+        .map(|n| web[0].text(&format!("/NetworksAttachments/{n}/Network/Spec/Name")))
+        .collect();
+    assert_eq!(on, BTreeSet::from(["demo_back", "demo_front"]));
     let read = "cat /run/secrets/password /etc/site; stat -c %u:%a /etc/site";
     let exec = ["exec", web[0].container(), "sh", "-c", read];
     assert_eq!(bed.docker(2, &exec).ok(), "hunter2hello33:400");
@@ -162,8 +190,14 @@ fn a_stack_is_deployed_changed_pruned_and_removed() {
         &shop().replace("WHERE:", "NEW: x\n      WHERE:"),
     );
     desk.says(deploy).ok();
-    let newer = desk.runs("demo_web", 2);
-    assert!(ids(&newer).iter().all(|id| !ids(&web).contains(id)));
+    let old = ids(&web);
+    eventually(secs(30), "all tasks of the changed service are new", || {
+        let newer = ids(&desk.runs("demo_web", 2));
+        let stay = newer.iter().filter(|id| old.contains(id)).count();
+        (stay == 0)
+            .then_some(())
+            .ok_or_else(|| format!("{stay} stay"))
+    });
     assert_eq!(ids(&desk.runs("demo_agent", 2)), ids(&agent));
 
     let whole = shop();
@@ -174,21 +208,7 @@ fn a_stack_is_deployed_changed_pruned_and_removed() {
         .says("stack deploy --detach --prune --resolve-image=never -c stack.yml demo")
         .ok();
     assert!(said.contains("Removing service demo_agent"), "{said}");
-    let said = desk.says("stack rm demo").ok();
-    for line in [
-        "Removing service demo_web",
-        "Removing secret demo_password",
-        "Removing config demo_site",
-        "Removing network demo_front",
-        "Removing network demo_back",
-    ] {
-        assert!(said.contains(line), "{line}: {said}");
-    }
-    until_containers(&bed, 1, 0);
-    until_containers(&bed, 2, 0);
-    for kind in ["secret", "config", "service"] {
-        assert_eq!(desk.says(&format!("{kind} ls -q")).ok(), "", "{kind}");
-    }
+    ends(&desk);
 }
 
 /// A proxy, an agent on each machine and a page to look at: what monitoring and proxies are deployed as. A shell with a

@@ -415,8 +415,11 @@ fn files_of(container: Value) -> Result<Vec<FileRequest>, FilesError> {
     .map(|one| (one.id, one))
     .collect();
     let assigned = assigned(container);
-    let planned = plan_of(&assigned, &image()).unwrap();
-    files(&assigned, &planned.container, &held, &node())
+    files(&assigned, &container_of(&assigned), &held, &node())
+}
+
+fn container_of(assigned: &Assigned) -> ContainerConfig {
+    plan_of(assigned, &image()).unwrap().container
 }
 
 #[test]
