@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod logs;
 pub mod runner;
 pub mod runtime;
+pub mod secrets;
 pub mod session;
 pub mod stock;
 pub mod task;

@@ -20,6 +20,7 @@ use crate::cluster::frames::{Io, MessageError, read_message, write_message};
 use crate::model::facts::LeaderHint;
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 use crate::wire::Json;
+use crate::wire::assignment::Dependencies;
 use crate::wire::limits::SESSION_FRAME;
 use crate::wire::session::{Downward, Upward};
 
@@ -195,6 +196,8 @@ async fn listen(
     // The beginning of a complete set that is not all here yet.
     let mut more = Vec::new();
     let mut complete = false;
+    // Secrets and configs have come in this session.
+    let mut told = false;
     while let Some(message) = read_message(&mut reader, SESSION_FRAME).await? {
         match message {
             Downward::Membership {
@@ -205,11 +208,7 @@ async fn listen(
                 issuer,
                 removed,
             } => {
-                if term < orders.borrow().term {
-                    info!(term, "orders of an older term refused");
-                    return Ok(());
-                }
-                orders.send_replace(Orders {
+                let now = Orders {
                     term,
                     in_session: true,
                     role,
@@ -218,7 +217,10 @@ async fn listen(
                     issuer,
                     removed,
                     expelled: false,
-                });
+                };
+                if !take(orders, now) {
+                    return Ok(());
+                }
             }
             Downward::More(tasks) => more.extend(tasks),
             Downward::Assignments(mut assignments) => {
@@ -226,20 +228,26 @@ async fn listen(
                 complete |= assignments.complete;
                 if !complete {
                     // What came in between is not known. All of it is said again in the next session.
-                    warn!(
-                        "assignments refused: they add to a set that was not said in this session"
-                    );
+                    warn!("assignments refused: the set that they add to was not said");
                     return Ok(());
                 }
                 let Some(runner) = runner.borrow().clone() else {
                     warn!("this node runs no tasks yet; assignments refused");
                     continue;
                 };
+                if assignments.complete && !told {
+                    // Its tasks name none, and what an earlier leader has sent is of no use any more.
+                    runner.keep(nothing());
+                }
                 // What was not taken is said again, complete, in the next session.
                 if let Err(error) = runner.assign(assignments).await {
                     warn!(%error, "assignments refused");
                     return Ok(());
                 }
+            }
+            Downward::Dependencies(news) => {
+                told = true;
+                runner.borrow().iter().for_each(|it| it.keep(news.clone()));
             }
             Downward::Removed => {
                 orders.send_modify(|orders| orders.expelled = true);
@@ -248,6 +256,25 @@ async fn listen(
         }
     }
     Ok(())
+}
+
+/// Takes orders; false for those of a term that is over.
+fn take(orders: &watch::Sender<Orders>, now: Orders) -> bool {
+    let known = orders.borrow().term;
+    if now.term < known {
+        info!(term = now.term, "orders of an older term refused");
+        return false;
+    }
+    orders.send_replace(now);
+    true
+}
+
+/// No secret and no config, and none from before.
+fn nothing() -> Dependencies {
+    Dependencies {
+        complete: true,
+        ..Dependencies::default()
+    }
 }
 
 async fn speak(

@@ -17,8 +17,9 @@ use super::runner::Clock;
 use super::runner::stock::{HealthExec, Stock, StockError};
 use super::runtime::Failure;
 use super::runtime::containerd::{Containerd, ExecSpec};
+use super::secrets::Secrets;
 use super::task::health::Answer;
-use super::task::plan::VolumeRequest;
+use super::task::plan::{FileRequest, VolumeRequest};
 use super::volumes::{NewVolume, VolumeError, Volumes};
 use crate::model::cluster::Secret;
 use crate::model::container::{ImageRef, NetworkMode, ProcessConfig};
@@ -40,6 +41,8 @@ pub struct LocalStock {
     pub volumes: Volumes,
     /// Containers.
     pub runtime: Containerd,
+    /// Secrets and configs of containers.
+    pub secrets: Secrets,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -89,6 +92,9 @@ impl Stock for LocalStock {
                 Ok(None) | Err(_) => Vec::new(),
             },
         };
+        let known: BTreeSet<ContainerId> = held.keys().copied().collect();
+        let kept = self.secrets.restore(&known);
+        kept.map_err(|error| again("let go of secrets of containers that are gone", error))?;
         let volumes = |paths: Vec<PathBuf>| {
             let names = paths.iter().filter_map(|path| self.volumes.of_path(path));
             names.collect::<BTreeSet<_>>()
@@ -169,6 +175,22 @@ impl Stock for LocalStock {
         part.await.map_err(volume_error)
     }
 
+    async fn files(
+        &self,
+        container: ContainerId,
+        files: &[FileRequest],
+    ) -> Result<Vec<PathBuf>, StockError> {
+        let made = self.secrets.make(container, files);
+        made.map_err(|error| again("bring secrets and configs into memory", error))
+    }
+
+    fn wipe(&self, container: ContainerId) {
+        if let Err(error) = self.secrets.wipe(container) {
+            // Tried again when the container is removed.
+            warn!(%container, %error, "secrets of a container that has ended are still there");
+        }
+    }
+
     async fn network(
         &self,
         _container: ContainerId,
@@ -184,6 +206,8 @@ impl Stock for LocalStock {
     }
 
     async fn release(&self, container: ContainerId) -> Result<(), StockError> {
+        let wiped = self.secrets.wipe(container);
+        wiped.map_err(|error| again("wipe the container's secrets", error))?;
         let id = container.to_string();
         let own = id.get(..ANONYMOUS_PREFIX).unwrap_or(&id);
         for volume in self.volumes.list() {

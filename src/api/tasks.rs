@@ -14,7 +14,7 @@ use super::{nodes, services};
 use crate::model::constraints::matches_node;
 use crate::model::dirty::is_dirty;
 use crate::model::task::container_name;
-use crate::model::{ContainerId, NodeId, ServiceId, Task, TaskId, TaskState, Template};
+use crate::model::{ContainerId, NetworkId, NodeId, ServiceId, Task, TaskId, TaskState, Template};
 
 /// What `GET /tasks` filters by. Docker's clients ask with `_up-to-date` for what an update has reached.
 const FILTERS: &[&str] = &[
@@ -54,7 +54,11 @@ pub(super) fn inspect<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'
 }
 
 fn dto<'a>(view: &'a ClusterView, task: &'a Task) -> TaskDto<'a> {
-    TaskDto::of(task, template(view, task), view.status_of(task))
+    let template = template(view, task);
+    let named = template.into_iter().flat_map(|it| &it.task.networks);
+    let networks = &view.state.objects.networks;
+    let found = named.filter_map(|on| networks.get(&on.target.parse::<NetworkId>().ok()?));
+    TaskDto::of(task, template, view.status_of(task)).on(found.map(AsRef::as_ref))
 }
 
 fn template<'a>(view: &'a ClusterView, task: &Task) -> Option<&'a Template> {

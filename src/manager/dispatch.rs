@@ -1,10 +1,11 @@
-//! What each node is sent of its tasks, and which sessions have to look again when something changes.
+//! What each node is sent of its tasks, of the secrets and configs that they name, and which sessions have to look again
+//! when something changes.
 //!
 //! [`Dispatch`] is pure and belongs to one session: first all tasks of the node, then what is new, what is wanted more of
 //! and what is forgotten, numbered by the version of the state that says so. [`route`] compares states and wakes those
 //! sessions alone whose nodes are concerned, so that a change costs what it changes. Nothing here decides about tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +17,11 @@ use tracing::warn;
 use super::term::Term;
 use crate::cluster::store::State;
 use crate::model::task::ServiceRef;
-use crate::model::{NodeId, Observed, Task, TaskId, TaskState};
+use crate::model::{
+    Dependency, DependencyId, DependencySpec, NodeId, Observed, Task, TaskId, TaskState,
+};
 use crate::wire::Json;
-use crate::wire::assignment::{Assigned, Assignments};
+use crate::wire::assignment::{Assigned, Assignments, Dependencies};
 use crate::wire::limits::SESSION_FRAME;
 use crate::wire::session::Downward;
 
@@ -35,6 +38,8 @@ pub struct Dispatch {
     node: NodeId,
     /// What was last wanted of each task; `None` before the complete set.
     sent: Option<BTreeMap<TaskId, TaskState>>,
+    /// The secrets and configs that the node has.
+    held: BTreeSet<DependencyId>,
 }
 
 impl Dispatch {
@@ -44,6 +49,7 @@ impl Dispatch {
             term,
             node,
             sent: None,
+            held: BTreeSet::new(),
         }
     }
 
@@ -73,8 +79,19 @@ impl Dispatch {
             .copied()
             .collect();
         *sent = now;
+        let needed = needed(state, self.node);
+        let mut messages = news(state, &needed, &self.held, complete);
+        let given_up: Vec<DependencyId> = self.held.difference(&needed).copied().collect();
+        self.held = needed;
+        let given_up = (!given_up.is_empty()).then(|| {
+            Downward::Dependencies(Dependencies {
+                removed: given_up,
+                ..Dependencies::default()
+            })
+        });
         if !complete && tasks.is_empty() && removed.is_empty() {
-            return Vec::new();
+            messages.extend(given_up);
+            return messages;
         }
         let message = |complete, tasks, removed| Assignments {
             term: self.term,
@@ -85,23 +102,80 @@ impl Dispatch {
         };
         let mut parts = parts(tasks);
         let last = parts.pop().unwrap_or_default();
-        let mut messages: Vec<Downward> = match complete {
+        match complete {
             // All of them are one word to the node, however long.
-            true => parts.into_iter().map(Downward::More).collect(),
+            true => messages.extend(parts.into_iter().map(Downward::More)),
             false => {
                 let parts = parts.into_iter();
-                parts
-                    .map(|tasks| Downward::Assignments(message(false, tasks, Vec::new())))
-                    .collect()
+                let parts = parts.map(|tasks| message(false, tasks, Vec::new()));
+                messages.extend(parts.map(Downward::Assignments));
             }
-        };
+        }
         let mut forgotten = removed.chunks(REMOVED);
         let first = forgotten.next().unwrap_or_default().to_vec();
         messages.push(Downward::Assignments(message(complete, last, first)));
         messages.extend(
             forgotten.map(|ids| Downward::Assignments(message(false, Vec::new(), ids.to_vec()))),
         );
+        messages.extend(given_up);
         messages
+    }
+}
+
+/// The secrets and configs that a node has to have: those that a task of it names which may begin yet, or runs.
+fn needed(state: &State, node: NodeId) -> BTreeSet<DependencyId> {
+    let tasks = state.work.tasks_on(node);
+    let live = tasks.filter(|task| task.is_live() && task.status.state >= TaskState::Assigned);
+    // Tasks of one version of a service name the same.
+    let versions: BTreeSet<_> = live.map(|task| (task.service, task.spec_version)).collect();
+    let templates = versions
+        .into_iter()
+        .filter_map(|(service, version)| state.work.template(service, version));
+    let containers = templates.filter_map(|template| template.task.container_spec.as_ref());
+    let named = containers.flat_map(|container| container.dependencies());
+    named
+        .filter_map(|one| one.id.parse().ok())
+        .filter(|id| state.objects.dependencies.contains_key(id))
+        .collect()
+}
+
+/// What brings a node the secrets and configs that it has not: nothing, when there are none.
+fn news(
+    state: &State,
+    needed: &BTreeSet<DependencyId>,
+    held: &BTreeSet<DependencyId>,
+    complete: bool,
+) -> Vec<Downward> {
+    let missing = needed.difference(held);
+    let missing = missing.filter_map(|id| state.objects.dependencies.get(id));
+    let mut messages: Vec<Dependencies> = Vec::new();
+    let mut bytes = usize::MAX;
+    for dependency in missing {
+        // As base64, which is a third longer, with its name.
+        let length = dependency.spec.data.len() / 3 * 4 + (1 << 10);
+        if bytes.saturating_add(length) > MESSAGE {
+            bytes = 0;
+            messages.push(Dependencies {
+                complete: complete && messages.is_empty(),
+                ..Dependencies::default()
+            });
+        }
+        bytes += length;
+        if let Some(message) = messages.last_mut() {
+            message.kept.push(Json(for_a_node(dependency)));
+        }
+    }
+    messages.into_iter().map(Downward::Dependencies).collect()
+}
+
+/// A secret or config without what only its users read.
+fn for_a_node(dependency: &Dependency) -> Dependency {
+    Dependency {
+        spec: DependencySpec {
+            labels: BTreeMap::new(),
+            ..dependency.spec.clone()
+        },
+        ..dependency.clone()
     }
 }
 

@@ -173,9 +173,13 @@ mod tests {
         state.apply(proposal, &mut Vec::new()).unwrap();
     }
 
+    fn read(spec: Value) -> NetworkSpec {
+        serde_json::from_value(spec).unwrap()
+    }
+
     fn make(state: &mut State, number: u128, spec: Value) -> Result<Vec<IpamConfig>, AdminError> {
         let id = NetworkId::from_bits(number);
-        let change = create(state, id, serde_json::from_value(spec).unwrap())?;
+        let change = create(state, id, read(spec))?;
         write(state, vec![change]);
         Ok(state.objects.networks[&id].pools.clone())
     }

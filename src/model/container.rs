@@ -139,7 +139,9 @@ impl ContainerConfig {
     pub fn binds(&self) -> impl Iterator<Item = PathBuf> {
         self.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Bind { path, .. } => Some(path.clone()),
-            MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+            MountSource::Volume { .. }
+            | MountSource::Tmpfs { .. }
+            | MountSource::Dependency { .. } => None,
         })
     }
 }
@@ -238,6 +240,11 @@ pub enum MountSource {
         mode: u32,
         /// Mount options as the user wrote them.
         options: Vec<String>,
+    },
+    /// A secret or a config: a file in memory, made for this container, never written by it and never shown.
+    Dependency {
+        /// Absolute.
+        path: PathBuf,
     },
 }
 

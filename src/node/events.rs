@@ -275,6 +275,38 @@ mod tests {
     }
 
     #[test]
+    fn secrets_configs_and_networks_are_told_of_by_name() {
+        use crate::model::{Dependency, DependencyId, DependencyKind, Network, NetworkId};
+        let mut one = Dependency {
+            kind: DependencyKind::Config,
+            ..Dependency::default()
+        };
+        one.spec.name = "site".into();
+        let one = Some(Arc::new(one));
+        let mut network = Network::default();
+        network.spec.name = "net".into();
+        let dependency = |old, new| Changed::Dependency {
+            id: DependencyId::from_bits(1),
+            old,
+            new,
+        };
+        let gone = Changed::Network {
+            id: NetworkId::from_bits(1),
+            old: Some(Arc::new(network)),
+            new: None,
+        };
+        for (changed, kind, action, name) in [
+            (dependency(None, one.clone()), "config", "create", "site"),
+            (dependency(one.clone(), one), "config", "update", "site"),
+            (gone, "network", "remove", "net"),
+        ] {
+            let (found, did, actor, attributes) = describe(&changed).unwrap();
+            assert_eq!((found, did, actor.len()), (kind, action, 25));
+            assert_eq!(attributes["name"], name);
+        }
+    }
+
+    #[test]
     fn how_an_update_goes_is_told() {
         let old = service(1, "a");
         let update = Some(UpdateStatus {

@@ -24,6 +24,7 @@ use crate::agent::runner::stock::{Stock, StockError};
 use crate::agent::runner::{Runner, RunnerSettings, Tools};
 use crate::agent::runtime::containerd::{ConnectError, Containerd, ContainerdSettings};
 use crate::agent::runtime::{Runtime, RuntimeError};
+use crate::agent::secrets::Secrets;
 use crate::agent::stock::LocalStock;
 use crate::agent::task::plan::NodeSelf;
 use crate::model::NodeId;
@@ -163,6 +164,7 @@ impl Work {
             images: machine.images.clone(),
             volumes: machine.volumes.clone(),
             runtime: runtime.clone(),
+            secrets: Secrets::at(self.ground.data_root.join("agent").join("secrets")),
             clock: Arc::new(clock::now),
         };
         for stranger in runtime.nodes().await? {

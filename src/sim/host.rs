@@ -17,7 +17,7 @@ use crate::agent::runner::stock::{HealthExec, Stock, StockError};
 use crate::agent::runner::{Runner, RunnerSettings, Tools};
 use crate::agent::runtime::fake::{FakeRuntime, Fate};
 use crate::agent::task::health::Answer;
-use crate::agent::task::plan::{NodeSelf, TASK_LABEL, VolumeRequest};
+use crate::agent::task::plan::{FileRequest, NodeSelf, TASK_LABEL, VolumeRequest};
 use crate::model::cluster::Secret;
 use crate::model::container::{ContainerState, ImageRef, NetworkMode, ProcessConfig};
 use crate::model::{ContainerId, Digest, ImageConfig, TaskId};
@@ -147,6 +147,16 @@ impl Stock for Shelf {
     ) -> Result<PathBuf, StockError> {
         Ok(PathBuf::from("/volumes").join(&wanted.name))
     }
+
+    async fn files(
+        &self,
+        _: ContainerId,
+        files: &[FileRequest],
+    ) -> Result<Vec<PathBuf>, StockError> {
+        Ok(files.iter().map(|file| file.target.clone()).collect())
+    }
+
+    fn wipe(&self, _: ContainerId) {}
 
     async fn network(&self, _: ContainerId, _: &Assigned) -> Result<NetworkMode, StockError> {
         Ok(NetworkMode::None)

@@ -11,7 +11,7 @@ use super::Json;
 use crate::model::cluster::Secret;
 use crate::model::task::{ServiceRef, container_name};
 use crate::model::task_spec::{Driver, GenericResource};
-use crate::model::{Slot, TaskId, TaskSpec, TaskState, TaskStatus};
+use crate::model::{Dependency, DependencyId, Slot, TaskId, TaskSpec, TaskState, TaskStatus};
 
 /// A task for one node. All but `desired` is the same for its whole life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,17 @@ pub struct Assignments {
     pub removed: Vec<TaskId>,
 }
 
+/// Secrets and configs that tasks of a node name. Sent before the tasks; kept in memory alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependencies {
+    /// Whether the node is to forget all others.
+    pub complete: bool,
+    /// Those that are new to it.
+    pub kept: Vec<Json<Dependency>>,
+    /// Those that no task of it needs any more.
+    pub removed: Vec<DependencyId>,
+}
+
 /// What a node has seen of its tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -107,6 +118,13 @@ mod tests {
             tasks: vec![Json(assigned)],
             removed: vec![TaskId::from_bits(8)],
         };
+        let dependencies = Dependencies {
+            complete: true,
+            kept: vec![Json(Dependency::default())],
+            removed: vec![DependencyId::from_bits(4)],
+        };
+        let bytes = encode(&dependencies).unwrap();
+        assert_eq!(decode::<Dependencies>(&bytes).unwrap(), dependencies);
         let bytes = encode(&assignments).unwrap();
         assert_eq!(decode::<Assignments>(&bytes).unwrap(), assignments);
         let report = Report {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Json;
-use super::assignment::{Assigned, Assignments, Report};
+use super::assignment::{Assigned, Assignments, Dependencies, Report};
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 
 /// From a node to the leader.
@@ -52,4 +52,7 @@ pub enum Downward {
     Removed,
     /// Tasks that belong to the complete set that follows, where one message cannot hold it.
     More(Vec<Json<Assigned>>),
+    /// Secrets and configs that the tasks which follow name, and those that are no longer needed. A complete set of
+    /// tasks with none of these before it names none.
+    Dependencies(Dependencies),
 }

@@ -9,6 +9,7 @@ use skein::agent::ledger::Ledger;
 use skein::agent::runner::{Runner, RunnerSettings, Statuses, Tools};
 use skein::agent::runtime::Runtime;
 use skein::agent::runtime::containerd::Containerd;
+use skein::agent::secrets::Secrets;
 use skein::agent::stock::LocalStock;
 use skein::agent::task::plan::NodeSelf;
 use skein::agent::volumes::Volumes;
@@ -54,6 +55,7 @@ impl Agent {
             images: images.await.unwrap(),
             volumes: volumes.await.unwrap(),
             runtime: runtime.clone(),
+            secrets: Secrets::at(place.directory.join("secrets")),
             clock: Arc::new(now),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());

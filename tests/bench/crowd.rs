@@ -116,7 +116,7 @@ impl Node {
                     more.extend(tasks);
                     continue;
                 }
-                Downward::Membership { .. } => continue,
+                Downward::Membership { .. } | Downward::Dependencies(_) => continue,
                 Downward::Removed => return Ok(()),
             };
             for id in assignments.removed {

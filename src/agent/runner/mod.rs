@@ -30,10 +30,10 @@ use self::desk::{Desk, Message};
 use self::stock::{HealthExec, Stock};
 use super::ledger::{Contents, Ledger, LedgerError, Mark};
 use super::runtime::Runtime;
-use super::task::plan::NodeSelf;
+use super::task::plan::{Held, NodeSelf};
 use crate::model::{TaskId, TaskStatus, Timestamp};
 use crate::wire::Json;
-use crate::wire::assignment::{Assignments, Report};
+use crate::wire::assignment::{Assignments, Dependencies, Report};
 
 /// Assignments that may wait; a session brings them one after another.
 const QUEUE: usize = 16;
@@ -99,6 +99,8 @@ pub struct Runner {
     statuses: channel::Receiver<Statuses>,
     /// Since when the node has had no session.
     cut_off: channel::Sender<Option<Instant>>,
+    /// The secrets and configs that were sent. In memory alone: a later life of the daemon gets them again.
+    held: Arc<channel::Sender<Held>>,
 }
 
 /// Held while the node has a session with the leader.
@@ -124,6 +126,7 @@ impl Runner {
         let known = tools.contents.tasks.iter();
         let known = known.map(|(task, kept)| (*task, kept.progress.status.clone()));
         let (told, statuses) = channel::channel(known.collect());
+        let held = Arc::new(channel::channel(Held::new()).0);
         let shared = Arc::new(Shared {
             starts: Arc::new(Semaphore::new(settings.starts_at_once.max(1))),
             settings,
@@ -133,6 +136,7 @@ impl Runner {
             ledger: tools.ledger,
             clock: tools.clock,
             statuses: told,
+            held: held.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
@@ -145,6 +149,7 @@ impl Runner {
             messages,
             statuses,
             cut_off,
+            held,
         }
     }
 
@@ -152,6 +157,19 @@ impl Runner {
     pub fn contact(&self) -> Contact {
         self.cut_off.send_replace(None);
         Contact(self.cut_off.clone())
+    }
+
+    /// Takes secrets and configs for tasks that are assigned next. They are never on disk.
+    pub fn keep(&self, news: Dependencies) {
+        self.held.send_modify(|held| {
+            if news.complete {
+                held.clear();
+            }
+            for id in &news.removed {
+                held.remove(id);
+            }
+            held.extend(news.kept.into_iter().map(|one| (one.0.id, Arc::new(one.0))));
+        });
     }
 
     /// Takes assignments. They are on disk when this returns.
@@ -211,6 +229,7 @@ struct Shared<R, S, H> {
     clock: Clock,
     starts: Arc<Semaphore>,
     statuses: channel::Sender<Statuses>,
+    held: Arc<channel::Sender<Held>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::agent::runtime::Failure;
 use crate::agent::task::health::Answer;
-use crate::agent::task::plan::VolumeRequest;
+use crate::agent::task::plan::{FileRequest, VolumeRequest};
 use crate::model::cluster::Secret;
 use crate::model::container::{ImageRef, NetworkMode, ProcessConfig};
 use crate::model::{ContainerId, ImageConfig};
@@ -52,6 +52,17 @@ pub trait Stock: Clone + Send + Sync + 'static {
         bind(path, make)
     }
 
+    /// The paths of files with the secrets and configs of `container`, in this order: in memory, closed to others, and
+    /// never on a disk. What an earlier attempt has made is replaced.
+    fn files(
+        &self,
+        container: ContainerId,
+        files: &[FileRequest],
+    ) -> impl Future<Output = Result<Vec<PathBuf>, StockError>> + Send;
+
+    /// Wipes what [`Stock::files`] has made for `container`, whose process has ended. Good when there is nothing.
+    fn wipe(&self, container: ContainerId);
+
     /// The network of `container`, wired for it as `assigned` says.
     fn network(
         &self,
@@ -60,7 +71,7 @@ pub trait Stock: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<NetworkMode, StockError>> + Send;
 
     /// Lets go of everything that was given to `container`, which is gone: its network, its hold on volumes, its
-    /// anonymous volumes, its logs. Good when there is nothing.
+    /// anonymous volumes, its secrets, its logs. Good when there is nothing.
     fn release(
         &self,
         container: ContainerId,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::Shared;
@@ -20,15 +20,18 @@ use crate::agent::runtime::{Failure, Runtime, RuntimeError};
 use crate::agent::task::health::{Checkup, Health};
 use crate::agent::task::kept::{Made, Order, Progress, Want};
 use crate::agent::task::machine::{self, Action, Seen, Sight, Step, Stopping};
-use crate::agent::task::plan::{self, Planned, signal_number};
-use crate::model::container::{MountSource, ProcessConfig};
-use crate::model::{ContainerId, TaskId, TaskState, TaskStatus};
+use crate::agent::task::plan::{self, FileRequest, FilesError, Held, Planned, signal_number};
+use crate::model::container::{Mount, MountSource, ProcessConfig};
+use crate::model::{ContainerConfig, ContainerId, TaskId, TaskState, TaskStatus};
 
 /// The first wait before an action is tried again; doubled each time, with jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
 /// The longest wait before an action is tried again.
 const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// How long secrets and configs are waited for before it is said that they are missing.
+const COMES_SOON: Duration = Duration::from_secs(1);
 
 /// How long a killed process may take to be gone before it is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
@@ -558,6 +561,9 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         self.shared.tell(self.task, &self.progress.status);
         if step.to.is_terminal() {
             self.permit = None;
+            if let Some(id) = self.progress.container {
+                self.shared.stock.wipe(id);
+            }
         }
         Ok(())
     }
@@ -632,6 +638,33 @@ async fn gather<R: Runtime, S: Stock, H: HealthExec>(
             };
         }
     }
+    let files = files(shared, order, &container).await?;
+    let paths = shared.stock.files(id, &files).await?;
+    let mounts = files.into_iter().zip(paths).map(|(file, path)| Mount {
+        target: file.target,
+        read_only: true,
+        source: MountSource::Dependency { path },
+    });
+    container.mounts.extend(mounts);
     container.network = shared.stock.network(id, assigned).await?;
     Ok(Made { container, health })
+}
+
+/// The files of its secrets and configs. They come before the task does, but for a daemon that has begun anew and has
+/// not met the leader yet: they are waited for a little, then it is said what is missing.
+async fn files<R, S, H>(
+    shared: &Shared<R, S, H>,
+    order: &Order,
+    container: &ContainerConfig,
+) -> Result<Vec<FileRequest>, Hitch> {
+    let mut held = shared.held.subscribe();
+    let look = |held: &Held| plan::files(&order.assigned, container, held, &shared.settings.node);
+    let are_there = |held: &Held| !matches!(look(held), Err(FilesError::Missing(_)));
+    // Whether they have come is seen below.
+    let _ = timeout(COMES_SOON, held.wait_for(are_there)).await;
+    let now = held.borrow().clone();
+    look(&now).map_err(|error| match error {
+        FilesError::Missing(_) => Hitch::Later(error.to_string()),
+        FilesError::Plan(_) => Hitch::Refused(error.to_string()),
+    })
 }

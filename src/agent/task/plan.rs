@@ -5,6 +5,7 @@
 //! found by the runner. An error rejects the task and is shown to the user: Docker's words where it has some.
 
 mod environment;
+mod files;
 mod mounts;
 
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use crate::model::task_spec::{ContainerSpec, Driver, Privileges, TaskSpec};
 use crate::model::{ContainerConfig, ContainerId, ImageConfig, NodeId, Platform};
 use crate::wire::assignment::Assigned;
 
+pub use self::files::{FileRequest, FilesError, Held, files};
 pub use self::mounts::VolumeRequest;
 
 /// Marks a container as a task's, with its ID.
@@ -100,6 +102,12 @@ pub enum PlanError {
     /// Two mounts at one place.
     #[error("Duplicate mount point: {0}")]
     Duplicate(String),
+    /// An owner of a secret or a config that is no number.
+    #[error("string to {0} conversion failed: {1:?}")]
+    Owner(&'static str, String),
+    /// A template that is no text.
+    #[error("{0} {1} is a template and no text")]
+    NoText(&'static str, String),
     /// A line for `/etc/hosts` without an address.
     #[error("invalid IP address in add-host: {0:?}")]
     Host(String),
@@ -215,6 +223,7 @@ pub fn template_context(assigned: &Assigned, node: &NodeSelf) -> TemplateContext
         task_id: assigned.task.to_string(),
         task_name: assigned.name(),
         task_slot: assigned.slot.to_string(),
+        inside: None,
     }
 }
 

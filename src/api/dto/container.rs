@@ -143,7 +143,7 @@ fn mount_point(mount: &Mount) -> Option<Value> {
             "Type": "volume", "Name": name, "Source": "", "Destination": target, "Driver": "local",
             "Mode": "z", "RW": !mount.read_only, "Propagation": "",
         })),
-        MountSource::Tmpfs { .. } => None,
+        MountSource::Tmpfs { .. } | MountSource::Dependency { .. } => None,
     }
 }
 
@@ -339,7 +339,9 @@ fn tmpfs(mounts: &[Mount]) -> BTreeMap<String, String> {
             mount.target.to_string_lossy().into_owned(),
             options.join(","),
         )),
-        MountSource::Bind { .. } | MountSource::Volume { .. } => None,
+        MountSource::Bind { .. } | MountSource::Volume { .. } | MountSource::Dependency { .. } => {
+            None
+        }
     });
     memory.collect()
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::ObjectVersion;
 use crate::model::task_spec::GenericResource;
-use crate::model::{Slot, Task, TaskSpec, TaskState, TaskStatus, Template, Timestamp};
+use crate::model::{
+    Network, NetworkSpec, Slot, Task, TaskSpec, TaskState, TaskStatus, Template, Timestamp,
+};
 
 /// `Task`.
 #[derive(Clone, Debug, Serialize)]
@@ -33,8 +35,30 @@ pub(in crate::api) struct TaskDto<'a> {
     generic_resources: &'a [GenericResource],
     #[serde(skip_serializing_if = "Option::is_none")]
     job_iteration: Option<ObjectVersion>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    networks_attachments: Vec<Attachment<'a>>,
     /// Volumes of the cluster, of which there are none; Docker writes `null`.
     volumes: Option<()>,
+}
+
+/// `NetworkAttachment`: a network that the task is on, and its addresses there, of which it has none without a data
+/// plane.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attachment<'a> {
+    network: AttachedNetwork<'a>,
+    addresses: [&'a str; 0],
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AttachedNetwork<'a> {
+    #[serde(rename = "ID")]
+    id: String,
+    version: ObjectVersion,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    spec: &'a NetworkSpec,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -100,7 +124,28 @@ impl<'a> TaskDto<'a> {
             desired_state: task.desired,
             generic_resources: &task.generic_resources,
             job_iteration: task.iteration.map(|index| ObjectVersion { index }),
+            networks_attachments: Vec::new(),
             volumes: None,
+        }
+    }
+
+    /// With the networks of the cluster that it is on.
+    pub(in crate::api) fn on(self, networks: impl Iterator<Item = &'a Network>) -> Self {
+        let attached = networks.map(|network| Attachment {
+            network: AttachedNetwork {
+                id: network.id.to_string(),
+                version: ObjectVersion {
+                    index: network.meta.version,
+                },
+                created_at: network.meta.created_at,
+                updated_at: network.meta.updated_at,
+                spec: &network.spec,
+            },
+            addresses: [],
+        });
+        Self {
+            networks_attachments: attached.collect(),
+            ..self
         }
     }
 }

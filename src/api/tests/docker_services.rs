@@ -308,7 +308,12 @@ async fn networks_that_are_not_there_are_refused() {
     docker
         .is_refused(&wanted, "network backend not found")
         .await;
-    create(&docker, "first", &["--publish=80:80", "nginx:1"]).await;
+    create(
+        &docker,
+        "first",
+        &["--replicas=0", "--publish=80:80", "nginx:1"],
+    )
+    .await;
     let published = [&CREATE, &["web", "--publish=80:81", "nginx:1"][..]].concat();
     docker
         .is_refused(&published, "port '80' is already in use by service 'first'")

@@ -17,7 +17,7 @@ async fn names(served: &Served, kind: &str, filters: Value) -> Vec<String> {
     let target = format!("/{kind}?filters={}", encoded(&filters));
     let listed = served.get(&target).await.json();
     let names = listed.as_array().unwrap().iter().map(|one| {
-        let name = one.pointer("/Spec/Name").unwrap_or(&one["Name"]);
+        let name = one.pointer("/Spec/Name").unwrap_or_else(|| &one["Name"]);
         name.as_str().unwrap().to_owned()
     });
     let mut names: Vec<String> = names.collect();
@@ -68,8 +68,18 @@ async fn secrets_and_configs_are_made_shown_relabelled_and_removed() {
             .get(&format!("/{kind}?filters={wrong}"))
             .await
             .refused(400, "invalid filter 'colour'");
+    }
+}
+
+#[tokio::test]
+async fn of_secrets_and_configs_only_labels_change() {
+    for (kind, one) in [("secrets", "secret"), ("configs", "config")] {
+        let served = Served::start(Fake::leader());
+        let body = json!({"Name": "key", "Labels": {"a": "b"}, "Data": "aHVudGVyMg=="});
+        served.post(&format!("/{kind}/create"), &body).await.json();
         let shown = served.get(&format!("/{kind}/key")).await.json();
         let version = &shown["Version"]["Index"];
+        let id = shown["ID"].as_str().unwrap();
         let target = format!("/{kind}/{id}/update?version={version}");
         let labels = json!({"Name": "key", "Labels": {"c": "d"}, "Data": "aHVudGVyMg=="});
         served.post(&target, &labels).await.done();
@@ -209,6 +219,14 @@ async fn networks_are_made_found_and_removed() {
             "{filters}"
         );
     }
+}
+
+#[tokio::test]
+async fn networks_are_asked_for_by_scope_attached_to_and_removed() {
+    let served = Served::start(Fake::leader());
+    let body = json!({"Name": "front", "Driver": "overlay", "Attachable": true});
+    let made = served.post("/networks/create", &body).await.json();
+    let id = made["Id"].as_str().unwrap();
     let host = served.get("/networks/host?scope=swarm").await.json();
     assert_eq!(
         (&host["Id"], &host["Scope"]),

@@ -202,3 +202,94 @@ fn a_change_wakes_the_nodes_that_it_concerns() {
     world.forget(1);
     assert_eq!(concerned(&old, &world.state), [NODE, OTHER]);
 }
+
+/// A secret, a config, or whichever of both a number stands for.
+fn kept(number: u128, bytes: usize) -> Dependency {
+    Dependency {
+        id: DependencyId::from_bits(number),
+        spec: DependencySpec {
+            name: format!("key-{number}"),
+            labels: BTreeMap::from([("a".into(), "b".into())]),
+            data: crate::model::dependency::Payload::new(vec![b'x'; bytes]),
+            ..DependencySpec::default()
+        },
+        ..Dependency::default()
+    }
+}
+
+/// A world whose tasks name these secrets.
+fn with_secrets(numbers: &[u128], bytes: usize) -> World {
+    let named: Vec<_> = numbers
+        .iter()
+        .map(|number| {
+            let id = DependencyId::from_bits(*number).to_string();
+            json!({"SecretID": id, "SecretName": format!("key-{number}"), "File": {"Name": id}})
+        })
+        .collect();
+    let spec = json!({"ContainerSpec": {"Image": "web:1", "Secrets": named}});
+    let mut world = World::with(serde_json::from_value(spec).unwrap());
+    for number in numbers.iter().chain(&[99]) {
+        let put = Change::PutDependency(Expect::Absent, Box::new(kept(*number, bytes)));
+        world.apply(put);
+    }
+    world
+}
+
+/// What messages bring and take of secrets and configs, in order, and where the tasks come between them.
+fn told(messages: &[Downward]) -> Vec<String> {
+    let ids = |ids: &mut dyn Iterator<Item = DependencyId>| {
+        let bits: Vec<String> = ids.map(|id| id.bits().to_string()).collect();
+        bits.join(",")
+    };
+    let tell = |message: &Downward| match message {
+        Downward::Dependencies(news) => format!(
+            "{}+{} -{}",
+            if news.complete { "all " } else { "" },
+            ids(&mut news.kept.iter().map(|one| one.0.id)),
+            ids(&mut news.removed.iter().copied())
+        ),
+        Downward::Assignments(_) => "tasks".into(),
+        other => panic!("{other:?}"),
+    };
+    messages.iter().map(tell).collect()
+}
+
+#[test]
+fn secrets_come_before_the_tasks_that_name_them_and_go_with_the_last() {
+    let mut world = with_secrets(&[4, 5], 3);
+    world.put(task(1, Some(OTHER), TaskState::Assigned));
+    assert_eq!(told(&world.next()), ["tasks"], "they are for others");
+    world.put(task(2, Some(NODE), TaskState::Assigned));
+    let messages = world.next();
+    assert_eq!(told(&messages), ["+4,5 -", "tasks"]);
+    let Downward::Dependencies(news) = &messages[0] else {
+        panic!("{messages:?}");
+    };
+    let first = &news.kept[0].0.spec;
+    assert_eq!((first.data.bytes(), first.labels.len()), (&b"xxx"[..], 0));
+    world.put(task(3, Some(NODE), TaskState::Assigned));
+    assert_eq!(told(&world.next()), ["tasks"], "once is enough");
+    let over = |number| Task {
+        desired: TaskState::Shutdown,
+        ..task(number, Some(NODE), TaskState::Running)
+    };
+    world.put(over(2));
+    assert_eq!(told(&world.next()), ["tasks"]);
+    world.put(over(3));
+    assert_eq!(told(&world.next()), ["tasks", "+ -4,5"]);
+    assert_eq!(told(&world.next()), [] as [&str; 0]);
+}
+
+#[test]
+fn a_new_session_has_all_of_them_again_and_long_ones_come_in_parts() {
+    let mut world = with_secrets(&[4, 5, 6], 500_000);
+    world.put(task(1, Some(NODE), TaskState::Running));
+    let parts = ["all +4,5,6 -", "tasks"];
+    assert_eq!(told(&world.next()), parts);
+    world.dispatch = Dispatch::new(4, NODE);
+    assert_eq!(told(&world.next()), parts);
+    let mut world = with_secrets(&[4, 5, 6], 1_000_000);
+    world.put(task(1, Some(NODE), TaskState::Running));
+    let parts = ["all +4 -", "+5 -", "+6 -", "tasks"];
+    assert_eq!(told(&world.next()), parts);
+}

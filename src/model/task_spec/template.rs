@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::dependency::Payload;
+
 /// What a template may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TemplateContext {
@@ -29,6 +31,37 @@ pub struct TemplateContext {
     pub task_name: String,
     /// `.Task.Slot`: a number, or the node of a global service.
     pub task_slot: String,
+    /// What the template of a secret or config may name beside that.
+    pub inside: Option<Inside>,
+}
+
+/// What a container has: for templates inside of its secrets and configs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// `secret "target"`.
+    pub secrets: BTreeMap<String, Payload>,
+    /// `config "target"`.
+    pub configs: BTreeMap<String, Payload>,
+    /// `env "NAME"`.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Inside {
+    /// The text of one of them; `None` when `kind` is none of the functions.
+    fn text(&self, kind: &str, name: &str) -> Option<Result<String, TemplateError>> {
+        let missing = || TemplateError::Target(kind.into(), name.into());
+        let from = |all: &BTreeMap<String, Payload>| {
+            let bytes = all.get(name).map(|it| it.bytes().to_vec());
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            text.ok_or_else(missing)
+        };
+        Some(match kind {
+            "secret" => from(&self.secrets),
+            "config" => from(&self.configs),
+            "env" => self.env.get(name).cloned().ok_or_else(missing),
+            _ => return None,
+        })
+    }
 }
 
 /// Why a template cannot be expanded; words as Go's where it has any.
@@ -52,6 +85,9 @@ pub enum TemplateError {
     /// A label that the service does not have.
     #[error("template: expansion:1: executing \"expansion\": map has no entry for key {0:?}")]
     Key(String),
+    /// Nothing of that name is in the container, or it is no text.
+    #[error("template: expansion:1: executing \"expansion\": {0} target {1} not found")]
+    Target(String, String),
     /// Not what stands there.
     #[error(
         "template: expansion:1: executing \"expansion\" at <{0}>: wrong number or type of arguments"
@@ -213,7 +249,17 @@ fn run<'a>(
                 .ok_or_else(|| TemplateError::Key(key.clone())),
             _ => Err(wrong()),
         },
-        other => Err(TemplateError::Function(other.into())),
+        other => {
+            let unknown = || TemplateError::Function(other.into());
+            let inside = context.inside.as_ref().ok_or_else(unknown)?;
+            match &arguments[..] {
+                [Value::Text(name)] => {
+                    let text = inside.text(other, name).ok_or_else(unknown)?;
+                    Ok(Value::Text(text?))
+                }
+                _ => Err(inside.text(other, "").map_or_else(unknown, |_| wrong())),
+            }
+        }
     }
 }
 
@@ -297,6 +343,32 @@ mod tests {
             ),
         ] {
             assert_eq!(expand(text, &context()), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn inside_of_a_container_more_is_known() {
+        let text = |text: &str| Payload::new(text.into());
+        let inside = Inside {
+            secrets: BTreeMap::from([("key".into(), text("hunter2"))]),
+            configs: BTreeMap::from([("/etc/x".into(), text("y"))]),
+            env: BTreeMap::from([("A".into(), "b".into())]),
+        };
+        let context = TemplateContext {
+            inside: Some(inside),
+            ..context()
+        };
+        assert!(!format!("{context:?}").contains("hunter2"));
+        let whole = r#"{{secret "key"}} {{config "/etc/x"}} {{env "A"}} {{.Service.Name}}"#;
+        assert_eq!(expand(whole, &context).unwrap(), "hunter2 y b web");
+        for (text, words) in [
+            (r#"{{secret "no"}}"#, "secret target no not found"),
+            (r#"{{env "B"}}"#, "env target B not found"),
+            ("{{secret}}", "wrong number or type"),
+            (r#"{{printf "x"}}"#, "function \"printf\" not defined"),
+        ] {
+            let said = expand(text, &context).unwrap_err().to_string();
+            assert!(said.contains(words), "{text}: {said}");
         }
     }
 

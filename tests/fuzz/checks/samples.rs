@@ -11,12 +11,11 @@ use skein::model::dependency::Payload;
 use skein::model::task::ServiceRef;
 use skein::model::{
     Availability, Change, Cluster, ClusterId, ClusterSpec, Dependency, DependencyId,
-    DependencySpec, Expect, JoinSecrets, Meta, Network, NetworkId, NetworkSpec, Node,
-    NodeDescription, NodeId, Proposal, Role, RootCa, RootRotation, Slot, Standing, TaskId,
-    TaskSpec, TaskState, TaskStatus, Timestamp,
+    DependencySpec, Expect, JoinSecrets, Meta, Node, NodeDescription, NodeId, Proposal, Role,
+    RootCa, RootRotation, Slot, Standing, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
 };
 use skein::wire::Json;
-use skein::wire::assignment::{Assigned, Assignments, Report};
+use skein::wire::assignment::{Assigned, Assignments, Dependencies, Report};
 use skein::wire::control::{ControlReply, ControlRequest};
 use skein::wire::frame::to_frame;
 use skein::wire::hello::Hello;
@@ -208,6 +207,11 @@ fn messages_of_peers() -> Vec<Vec<u8>> {
         })),
         frame(&Downward::Removed),
         frame(&Downward::More(vec![Json(assigned())])),
+        frame(&Downward::Dependencies(Dependencies {
+            complete: true,
+            kept: vec![Json(dependency())],
+            removed: vec![DependencyId::from_bits(13)],
+        })),
     ]
 }
 
@@ -276,18 +280,6 @@ fn dependency() -> Dependency {
     }
 }
 
-fn network() -> Network {
-    Network {
-        id: NetworkId::from_bits(12),
-        spec: NetworkSpec {
-            name: "net".to_owned(),
-            driver: "overlay".to_owned(),
-            ..NetworkSpec::default()
-        },
-        ..Network::default()
-    }
-}
-
 fn proposals() -> Vec<Vec<u8>> {
     let cluster = Cluster {
         id: CLUSTER,
@@ -326,13 +318,5 @@ fn proposals() -> Vec<Vec<u8>> {
             Box::new(node),
         ))),
         frame(&proposal(Change::RemoveNode(Expect::Version(2), NODE_ID))),
-        frame(&proposal(Change::PutDependency(
-            Expect::Absent,
-            Box::new(dependency()),
-        ))),
-        frame(&proposal(Change::PutNetwork(
-            Expect::Absent,
-            Box::new(network()),
-        ))),
     ]
 }

@@ -16,7 +16,7 @@ use crate::agent::ledger::{Contents, Ledger};
 use crate::agent::runtime::Failure;
 use crate::agent::runtime::fake::{FakeRuntime, Fate};
 use crate::agent::task::health::Answer;
-use crate::agent::task::plan::{NodeSelf, VolumeRequest};
+use crate::agent::task::plan::{FileRequest, NodeSelf, VolumeRequest};
 use crate::model::cluster::Secret;
 use crate::model::container::{ImageRef, NetworkMode, ProcessConfig};
 use crate::model::image::Healthcheck;
@@ -99,6 +99,16 @@ impl Stock for FakeStock {
         self.chance().await?;
         Ok(PathBuf::from("/volumes").join(&wanted.name))
     }
+
+    async fn files(
+        &self,
+        _: ContainerId,
+        files: &[FileRequest],
+    ) -> Result<Vec<PathBuf>, StockError> {
+        Ok(files.iter().map(|file| file.target.clone()).collect())
+    }
+
+    fn wipe(&self, _: ContainerId) {}
 
     async fn network(
         &self,

@@ -245,8 +245,16 @@ fn joins(config: &ContainerConfig) -> Vec<ContainerId> {
 /// Docker looks before anything is made, and so do we.
 fn sources_exist(config: &ContainerConfig) -> Result<(), RuntimeError> {
     for mount in &config.mounts {
-        let MountSource::Bind { path, .. } = &mount.source else {
-            continue;
+        let path = match &mount.source {
+            MountSource::Bind { path, .. } => path,
+            // It went with the machine's memory, and is brought anew.
+            MountSource::Dependency { path } if !Path::exists(path) => {
+                let words = "a secret or config of the container is not there any more";
+                return Err(said(Failure::Retry, words.to_owned()));
+            }
+            MountSource::Dependency { .. }
+            | MountSource::Volume { .. }
+            | MountSource::Tmpfs { .. } => continue,
         };
         let words = "invalid mount config for type \"bind\": ";
         if !path.is_absolute() {

@@ -55,7 +55,9 @@ pub(super) fn root_propagation(config: &ContainerConfig) -> Option<String> {
         .iter()
         .filter_map(|wanted| match &wanted.source {
             MountSource::Bind { propagation, .. } => Some(&**propagation),
-            MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+            MountSource::Volume { .. }
+            | MountSource::Tmpfs { .. }
+            | MountSource::Dependency { .. } => None,
         });
     let asked: Vec<&str> = asked.collect();
     let has = |names: [&str; 2]| asked.iter().any(|name| names.contains(name));
@@ -174,6 +176,10 @@ fn one(wanted: &Wanted, host: &HostFacts) -> Result<Mount, SpecError> {
                 options.push("ro");
                 options.extend(below(*depth, propagation, host)?);
             }
+            Ok(mount(&target, "bind", path, &options))
+        }
+        MountSource::Dependency { path } => {
+            let options = ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"];
             Ok(mount(&target, "bind", path, &options))
         }
         MountSource::Volume { name, .. } => Err(SpecError::VolumeWithoutPath(name.clone())),

@@ -203,7 +203,7 @@ fn volume_mount(request: &VolumeRequest, read_only: bool) -> Mount {
 }
 
 /// The path `text`, clean: no `.`, no doubled slash, and `..` taken at its word.
-fn absolute(kind: &'static str, text: &str) -> Result<PathBuf, PlanError> {
+pub(super) fn absolute(kind: &'static str, text: &str) -> Result<PathBuf, PlanError> {
     if text.is_empty() {
         return Err(PlanError::MountField(kind, "Target"));
     }

@@ -1,13 +1,18 @@
 //! Specs and images, and the containers that they make.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model::container::{Mount, MountSource};
+use crate::model::dependency::Payload;
 use crate::model::task::ServiceRef;
-use crate::model::{Digest, ServiceId, Slot, TaskId, TaskState};
+use crate::model::{
+    Dependency, DependencyId, DependencyKind, DependencySpec, Digest, ServiceId, Slot, TaskId,
+    TaskState,
+};
 
 fn assigned(container: Value) -> Assigned {
     Assigned {
@@ -362,4 +367,101 @@ fn a_program_is_told_what_of_the_node_is_its_own() {
         "COLOR=red",
     ];
     assert_eq!(told, wanted);
+}
+
+fn kept(number: u128, kind: DependencyKind, data: &str) -> Arc<Dependency> {
+    let template = || Driver {
+        name: "golang".into(),
+        ..Driver::default()
+    };
+    Arc::new(Dependency {
+        id: DependencyId::from_bits(number),
+        kind,
+        spec: DependencySpec {
+            name: format!("key-{number}"),
+            data: Payload::new(data.into()),
+            templating: (number > 2).then(template),
+            ..DependencySpec::default()
+        },
+        ..Dependency::default()
+    })
+}
+
+/// References to a secret and to a config, both by number, as files of these names.
+fn references(secret: (u128, &str), config: (u128, &str)) -> Value {
+    let file = |name: &str| json!({"Name": name, "UID": "33", "GID": "", "Mode": 0o440});
+    let id = |number| DependencyId::from_bits(number).to_string();
+    json!({
+        "Env": ["A=b"],
+        "Mounts": [{"Type": "tmpfs", "Target": "/taken"}],
+        "Secrets": [{"SecretID": id(secret.0), "SecretName": "s", "File": file(secret.1)}],
+        "Configs": [{"ConfigID": id(config.0), "ConfigName": "c", "File": file(config.1)},
+            {"ConfigID": id(9), "ConfigName": "r", "Runtime": {}}],
+    })
+}
+
+fn files_of(container: Value) -> Result<Vec<FileRequest>, FilesError> {
+    let held: Held = [
+        kept(1, DependencyKind::Secret, "hunter2"),
+        kept(2, DependencyKind::Config, "plain {{"),
+        kept(
+            3,
+            DependencyKind::Config,
+            r#"{{secret "s"}} {{env "A"}} {{.Task.Slot}}"#,
+        ),
+        kept(4, DependencyKind::Config, "{{.Nope}}"),
+    ]
+    .into_iter()
+    .map(|one| (one.id, one))
+    .collect();
+    let assigned = assigned(container);
+    files(&assigned, &container_of(&assigned), &held, &node())
+}
+
+fn container_of(assigned: &Assigned) -> ContainerConfig {
+    plan_of(assigned, &image()).unwrap().container
+}
+
+#[test]
+fn secrets_and_configs_become_files() {
+    let made = files_of(references((1, "s"), (2, "c"))).unwrap();
+    let told: Vec<_> = made
+        .iter()
+        .map(|file| {
+            let text = String::from_utf8_lossy(file.content.bytes()).into_owned();
+            (file.target.display().to_string(), text)
+        })
+        .collect();
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let expected = [pair("/run/secrets/s", "hunter2"), pair("/c", "plain {{")];
+    assert_eq!(told, expected);
+    assert_eq!((made[0].uid, made[0].gid, made[0].mode), (33, 0, 0o440));
+    let made = files_of(references((1, "s"), (3, "/etc/../x"))).unwrap();
+    assert_eq!(made[1].target.to_str(), Some("/x"));
+    assert_eq!(made[1].content.bytes(), b"hunter2 b 3");
+}
+
+#[test]
+fn files_that_cannot_be_are_refused_and_those_that_may_come_are_waited_for() {
+    let missing = files_of(references((7, "s"), (2, "c"))).unwrap_err();
+    assert_eq!(missing, FilesError::Missing("secret s".into()));
+    for (container, words) in [
+        (
+            references((1, "s"), (2, "/taken")),
+            "Duplicate mount point: /taken",
+        ),
+        (references((1, "/x"), (2, "x")), "Duplicate mount point: /x"),
+        (references((1, "s"), (2, "/")), "destination can't be '/'"),
+        (
+            references((1, "s"), (4, "c")),
+            "failed to expand config: template: expansion",
+        ),
+    ] {
+        let said = files_of(container).unwrap_err().to_string();
+        assert!(said.contains(words), "{said}");
+    }
+    let mut wrong = references((1, "s"), (2, "c"));
+    wrong["Secrets"][0]["File"]["UID"] = "root".into();
+    let said = files_of(wrong).unwrap_err().to_string();
+    assert_eq!(said, "string to uid conversion failed: \"root\"");
 }

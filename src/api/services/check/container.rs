@@ -73,5 +73,6 @@ fn made_up(spec: &ServiceSpec) -> TemplateContext {
         task_id: text("taskid"),
         task_name: text("taskname"),
         task_slot: text("1"),
+        inside: None,
     }
 }
