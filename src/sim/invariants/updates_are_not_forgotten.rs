@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::super::history::{Answer, Ask, Entry, Record};
 use crate::cluster::store::Changed;
-use crate::model::service::UpdateState;
 use crate::model::{Service, ServiceId, ServiceSpec};
 
 /// Every version of a service that any replica applied.
@@ -104,11 +103,8 @@ impl Asked<'_> {
     /// Whether it makes `new` of `old`.
     fn makes(&self, old: &Service, new: &Service) -> bool {
         let previous = old.previous.as_ref().map(|previous| &previous.spec);
-        let fails = "due to failure";
-        let by_leader = new
-            .update
-            .as_ref()
-            .is_some_and(|update| update.message.contains(fails));
+        // What the leader takes back has nothing to go back to.
+        let by_leader = new.previous.is_none();
         old.meta.version == self.version
             && new.spec_version == old.spec_version + 1
             && self.spec.or(previous) == Some(&new.spec)
@@ -127,7 +123,7 @@ fn unasked(old: &Service, new: &Service, known: bool) -> Option<&'static str> {
     let goes_back = new
         .update
         .as_ref()
-        .is_some_and(|update| update.state == UpdateState::RollbackStarted);
+        .is_some_and(|update| update.state.is_rollback());
     let previous = old.previous.as_ref().map(|previous| &previous.spec);
     let taken_back = goes_back && previous == Some(&new.spec);
     (!known && !taken_back).then_some("was updated by nobody")
