@@ -16,7 +16,6 @@ use tracing::{info, warn};
 use super::Images;
 use super::chain::{Hash, chain_ids, config_labels, digest_of, manifest_labels};
 use super::containerd::Containerd;
-use super::containerd::content::PIECE;
 use super::error::PullError;
 use super::manifest::{DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Manifest};
 use super::platform::Platform;
@@ -28,6 +27,10 @@ pub const SAMPLE: &str = "skein/whoami:latest";
 
 /// The note on its record that says which program it was made from.
 const MADE_FROM: &str = "skein.made-from";
+
+/// Bytes of the program that are read and sent at once. The connection to containerd keeps what it sent last, and every
+/// node has sent this image: so it is little.
+const PIECE: usize = 64 << 10;
 
 /// When the image was built, for everybody.
 const CREATED: &str = "2024-01-01T00:00:00Z";
