@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use crate::bed::Bed;
-use crate::crew::{ctr, give_image, pinned};
+use crate::crew::{ctr, give_image, pinned, up};
 use crate::run::{Said, bounded};
 use crate::wait::{eventually, secs};
 
@@ -41,7 +41,7 @@ fn nothing_is_left(bed: &Bed) {
         let written = snapshots.matches("Active").count();
         (containers.is_empty() && written == 0)
             .then_some(())
-            .ok_or(format!("{containers}\n{snapshots}"))
+            .ok_or_else(|| format!("{containers}\n{snapshots}"))
     });
 }
 
@@ -74,7 +74,16 @@ fn a_container_is_run_in_every_way() {
     assert_eq!(absent.code, Some(125), "{absent}");
     assert!(absent.err.contains("No such image: nosuch:1"), "{absent}");
 
-    // What is typed goes in whole, and its end too.
+    input_is_whole(&bed);
+    what_is_asked_for_is_had(&bed);
+    assert_eq!(bed.docker(1, &["ps", "-aq"]).ok().lines().count(), 0);
+    nothing_is_left(&bed);
+}
+
+/// What is typed goes in whole, and its end too.
+#[track_caller]
+fn input_is_whole(bed: &Bed) {
+    let image = pinned();
     let mut command = bounded(secs(60), "docker");
     command
         .env("DOCKER_HOST", format!("unix://{}", bed.socket(1).display()))
@@ -87,7 +96,11 @@ fn a_container_is_run_in_every_way() {
     drop(input);
     let counted = child.wait_with_output().expect("docker ends");
     assert_eq!(String::from_utf8_lossy(&counted.stdout).trim(), "1048576");
+}
 
+/// Limits and volumes are as they were asked for; what cannot be had is refused.
+#[track_caller]
+fn what_is_asked_for_is_had(bed: &Bed) {
     let limited = [
         "--rm",
         "--read-only",
@@ -121,7 +134,7 @@ fn a_container_is_run_in_every_way() {
         (&["--network", "mine"], "a place in network mine"),
         (&["--name", "a/b"], "Invalid container name"),
     ] {
-        run(&bed, options, "true").refused_with(words);
+        run(bed, options, "true").refused_with(words);
     }
 
     // A volume outlives its container, an anonymous one goes with it.
@@ -132,12 +145,10 @@ fn a_container_is_run_in_every_way() {
     )
     .ok();
     assert_eq!(
-        run(&bed, &["--rm", "-v", "data:/d:ro"], "cat /d/file").ok(),
+        run(bed, &["--rm", "-v", "data:/d:ro"], "cat /d/file").ok(),
         "kept"
     );
     assert_eq!(bed.docker(1, &["volume", "ls", "-q"]).ok(), "data");
-    assert_eq!(bed.docker(1, &["ps", "-aq"]).ok().lines().count(), 0);
-    nothing_is_left(&bed);
 }
 
 #[test]
@@ -189,15 +200,21 @@ fn a_container_lives_as_its_user_says() {
         "unless-stopped"
     );
 
-    // It begins again by itself, but not when its user ends it; and it runs on through the death of its daemon.
-    let pid = inspect(&bed, "shop", "{{.State.Pid}}");
+    it_begins_again_by_itself(&bed, &id, &times);
+    nothing_is_left(&bed);
+}
+
+/// But not when its user ends it; and it runs on through the death of its daemon.
+#[track_caller]
+fn it_begins_again_by_itself(bed: &Bed, id: &str, times: &dyn Fn(&str, usize)) {
+    let pid = inspect(bed, "shop", "{{.State.Pid}}");
     bed.act("kill", 1);
     bed.act("start", 1);
     eventually(secs(40), "it is known again", || {
         bed.docker(1, &["inspect", "shop"]).result()
     });
     assert_eq!(
-        inspect(&bed, "shop", "{{.State.Pid}}"),
+        inspect(bed, "shop", "{{.State.Pid}}"),
         pid,
         "it was left alone"
     );
@@ -206,7 +223,7 @@ fn a_container_lives_as_its_user_says() {
     times("shop", 4);
     bed.docker(1, &["kill", "shop"]).ok();
     eventually(secs(20), "it stays ended", || {
-        let state = inspect(&bed, "shop", "{{.State.Status}} {{.State.ExitCode}}");
+        let state = inspect(bed, "shop", "{{.State.Status}} {{.State.ExitCode}}");
         (state == "exited 137").then_some(()).ok_or(state)
     });
     let events = bed.docker(
@@ -229,6 +246,27 @@ fn a_container_lives_as_its_user_says() {
         "{events}"
     );
     let pruned = bed.docker(1, &["container", "prune", "-f"]).ok();
-    assert!(pruned.contains(&id), "{pruned}");
-    nothing_is_left(&bed);
+    assert!(pruned.contains(id), "{pruned}");
+}
+
+#[test]
+fn a_container_is_found_from_another_node() {
+    let Some(bed) = up(2) else { return };
+    let image = pinned();
+    bed.docker(
+        2,
+        &["run", "-d", "--name", "mine", &image, "sh", "-c", COUNTS],
+    )
+    .ok();
+    assert_eq!(bed.docker(1, &["exec", "mine", "cat", "/begun"]).ok(), "x");
+    assert_eq!(
+        bed.docker(1, &["ps", "-q"]).ok(),
+        "",
+        "a list is of the node that is asked"
+    );
+    let id = inspect(&bed, "mine", "{{.Id}}");
+    assert_eq!(inspect(&bed, &id[..12], "{{.Name}}"), "/mine");
+    bed.docker(1, &["inspect", "nosuch"]).refused();
+    bed.docker(1, &["rm", "-f", &id]).ok();
+    assert_eq!(bed.docker(2, &["ps", "-aq"]).ok(), "");
 }

@@ -271,7 +271,7 @@ mod tests {
         let mut seen = Vec::new();
         while let Next::BeginAfter(pause) = life.ended(exit(1, 1), policy, &mut pauses) {
             seen.push(pause.as_millis());
-            life.begun(Timestamp::default());
+            life.begun(Timestamp::from_nanos(0));
         }
         assert_eq!(seen, [100, 200, 400]);
         assert_eq!((life.phase, life.restarts), (Phase::Exited, 3));

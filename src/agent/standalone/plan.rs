@@ -56,11 +56,7 @@ pub(super) fn container(
     around: &Surroundings<'_>,
 ) -> Result<Planned, MakeError> {
     let invalid = |error: PlanError| MakeError::Invalid(words(&error));
-    let stop_signal = [&wanted.stop_signal, &of_image.stop_signal];
-    let stop_signal = stop_signal.into_iter().find(|signal| !signal.is_empty());
-    let stop_signal = stop_signal.map_or("SIGTERM", String::as_str);
-    signal_number(stop_signal)
-        .ok_or_else(|| MakeError::Invalid(format!("invalid signal: {stop_signal}")))?;
+    let stop_signal = signal(wanted, of_image)?;
     if (1..MIN_MEMORY).contains(&wanted.limits.memory) {
         return Err(invalid(PlanError::Memory));
     }
@@ -88,15 +84,7 @@ pub(super) fn container(
         name: name.to_owned(),
         image: image.clone(),
         labels,
-        process: ProcessConfig {
-            args: entrypoint.iter().chain(command).cloned().collect(),
-            env: environment::whole(&wanted.env, of_image, (&wanted.hostname, id), wanted.tty),
-            cwd: either(&wanted.cwd, &of_image.working_dir),
-            user: either(&wanted.user, &of_image.user),
-            groups: wanted.groups.clone(),
-            tty: wanted.tty,
-            stdin: wanted.stdin,
-        },
+        process: process(wanted, of_image, (entrypoint, command), id),
         hostname: wanted.hostname.clone(),
         domainname: wanted.domainname.clone(),
         hosts: hosts(&wanted.hosts).map_err(invalid)?,
@@ -128,6 +116,34 @@ pub(super) fn container(
     };
     planned.shown = shown(wanted, of_image, &planned.config, (entrypoint, command));
     Ok(planned)
+}
+
+fn process(
+    wanted: &Wanted,
+    of_image: &ImageConfig,
+    (entrypoint, command): (&[String], &[String]),
+    id: ContainerId,
+) -> ProcessConfig {
+    ProcessConfig {
+        args: entrypoint.iter().chain(command).cloned().collect(),
+        env: environment::whole(&wanted.env, of_image, (&wanted.hostname, id), wanted.tty),
+        cwd: either(&wanted.cwd, &of_image.working_dir),
+        user: either(&wanted.user, &of_image.user),
+        groups: wanted.groups.clone(),
+        tty: wanted.tty,
+        stdin: wanted.stdin,
+    }
+}
+
+/// What asks it to end.
+fn signal<'a>(wanted: &'a Wanted, image: &'a ImageConfig) -> Result<&'a str, MakeError> {
+    let said = [&wanted.stop_signal, &image.stop_signal];
+    let said = said.into_iter().find(|signal| !signal.is_empty());
+    let signal = said.map_or("SIGTERM", String::as_str);
+    match signal_number(signal) {
+        Some(_) => Ok(signal),
+        None => Err(MakeError::Invalid(format!("invalid signal: {signal}"))),
+    }
 }
 
 /// How long a container has from its stop signal on.

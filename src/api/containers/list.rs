@@ -131,6 +131,14 @@ fn bound(
     Ok(Some(found.created))
 }
 
+const fn network_word(network: &NetworkMode) -> &'static str {
+    match network {
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::Namespace(_) | NetworkMode::Container(_) => "default",
+    }
+}
+
 fn fits(filters: &Filters, container: &Container) -> Result<bool, Refusal> {
     let config = &container.config;
     let is_task = config.labels.contains_key(TASK_LABEL);
@@ -150,11 +158,7 @@ fn fits(filters: &Filters, container: &Container) -> Result<bool, Refusal> {
         ContainerState::Exited(exit) => exit.code.to_string(),
         ContainerState::Created | ContainerState::Running { .. } => "-".to_owned(),
     };
-    let network = match config.network {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Namespace(_) | NetworkMode::Container(_) => "default",
-    };
+    let network = network_word(&config.network);
     let image = &config.image.name;
     let of_image = filters.values("ancestor").next().is_none()
         || filters
