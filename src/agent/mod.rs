@@ -1,5 +1,6 @@
 //! Every node's own work, leader or not: to make the machine match what it is assigned, and to lose none of it.
 
+pub mod happenings;
 pub mod images;
 pub mod init;
 pub mod ledger;
@@ -8,6 +9,8 @@ pub mod runner;
 pub mod runtime;
 pub mod secrets;
 pub mod session;
+pub mod standalone;
 pub mod stock;
 pub mod task;
+pub mod vitals;
 pub mod volumes;

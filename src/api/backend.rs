@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, watch};
@@ -255,10 +257,10 @@ pub struct ClusterUpdate {
     pub own_root: Option<(String, String)>,
 }
 
-/// Something that happened to an object of the cluster.
+/// Something that happened to an object of the cluster, or of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `node`, later `service`, `network`, `secret`, `config`.
+    /// `node`, `service`, `network`, `secret`, `config`; of a machine `container`, `image`, `volume`.
     pub kind: String,
     /// `create`, `update`, `remove`.
     pub action: String,
@@ -430,6 +432,12 @@ pub trait Backend: Send + Sync + 'static {
     /// deadline.
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         watch::channel(None).1
+    }
+
+    /// What has happened on this machine since a time (inclusive), as far as it is kept, and what is to come. `None`:
+    /// only what is to come.
+    fn happenings(&self, _since: Option<Timestamp>) -> (Vec<Event>, BoxStream<'static, Event>) {
+        (Vec::new(), stream::pending().boxed())
     }
 
     /// This machine's images. Never waits; 503 in the engine's words while nothing keeps images here.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::backend::Refusal;
 use super::call::Call;
+use super::dto::container::SummaryDto;
 use super::dto::image::{ImageSummary, bytes};
 use super::dto::volume::VolumeDto;
 use super::error::{Handled, json};
@@ -22,7 +23,7 @@ const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
 struct Usage {
     layers_size: i64,
     images: Vec<ImageSummary>,
-    containers: [(); 0],
+    containers: Vec<SummaryDto>,
     volumes: Vec<VolumeDto>,
     build_cache: [(); 0],
     builder_size: i64,
@@ -39,6 +40,15 @@ pub(super) async fn show(State(api): State<Api>, request: Request) -> Handled {
     let mut usage = Usage::default();
     if wanted("image") {
         images(&api, &call, &mut usage).await?;
+    }
+    if wanted("container") {
+        let containers = api.backend.containers();
+        let images = containers.image_ids().await;
+        for container in containers.list().await? {
+            let size = containers.size(container.config.id).await.ok();
+            let line = SummaryDto::of(&container, &images, size, api.backend.now());
+            usage.containers.push(line);
+        }
     }
     if wanted("volume") {
         let volumes = api.backend.volumes()?;

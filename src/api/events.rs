@@ -1,7 +1,8 @@
 //! `GET /events`: what happens to the cluster's objects, replayed and live, across changes of the leader.
 //!
-//! The leader has the events. Whichever node is asked reads the leader's feed, filters it, and when the feed breaks
-//! or another node leads, reads the next leader's from where it stood. The client notices nothing but a pause.
+//! The leader has the events of the cluster. Whichever node is asked reads the leader's feed, filters it, and when the feed
+//! breaks or another node leads, reads the next leader's from where it stood. The client notices nothing but a pause.
+//! What happens on the node's own machine goes in between, whoever leads.
 
 mod filter;
 mod lines;
@@ -52,23 +53,60 @@ pub(super) async fn stream(State(api): State<Api>, request: Request) -> Handled 
     }
     let filters = Filters::parse(call.params.text("filters"), FILTERS)?;
     let now = api.backend.now();
+    let (past, live) = api.backend.happenings(since);
+    let only_past = until.is_some_and(|until| until < now);
+    let ends = until.map(|until| Instant::now() + until.since(now));
+    let stop = call.stop.clone();
+    let shown = Shown { filters, until };
     let feed = Feed {
         hint: api.backend.leader_hint(),
         from: since,
         started: now,
         until,
-        ends: until.map(|until| Instant::now() + until.since(now)),
-        only_past: until.is_some_and(|until| until < now),
+        ends,
+        only_past,
         led_by: None,
         source: None,
         stop: call.stop,
-        filters,
         api,
     };
-    Ok(ndjson(stream::unfold(feed, |mut feed| async move {
-        let line = feed.next().await?;
-        Some((line, feed))
-    })))
+    let of_cluster = stream::unfold(feed, |mut feed| async move {
+        let event = feed.next().await?;
+        Some((event, feed))
+    });
+    if only_past {
+        let all = stream::once(async move {
+            let mut all: Vec<Event> = of_cluster.collect().await;
+            all.extend(past);
+            all.sort_by_key(|event| event.time);
+            all.retain(|event| shown.shows(event));
+            stream::iter(all.into_iter().map(line))
+        });
+        return Ok(ndjson(all.flatten()));
+    }
+    let over = async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = at(ends) => {}
+        }
+    };
+    let of_machine = stream::iter(past).chain(live).take_until(over);
+    let all = stream::select(of_machine, of_cluster);
+    let shown = all.filter(move |event| std::future::ready(shown.shows(event)));
+    Ok(ndjson(shown.map(line)))
+}
+
+/// What a client wants to see.
+struct Shown {
+    filters: Filters,
+    until: Option<Timestamp>,
+}
+
+impl Shown {
+    fn shows(&self, event: &Event) -> bool {
+        let late = self.until.is_some_and(|until| event.time > until);
+        !late && fits(&self.filters, event)
+    }
 }
 
 /// `GET /skein/events`: the leader's feed for other nodes, unfiltered. With `until` only what is past.
@@ -115,7 +153,6 @@ fn ndjson(lines: impl Stream<Item = Bytes> + Send + 'static) -> Response {
 /// One client's view of the feed.
 struct Feed {
     api: Api,
-    filters: Filters,
     hint: watch::Receiver<Option<NodeId>>,
     /// Where the next reading begins; `None` at the very start of a live feed.
     from: Option<Timestamp>,
@@ -136,8 +173,8 @@ enum Step {
 }
 
 impl Feed {
-    /// The next line for the client; `None` ends the response.
-    async fn next(&mut self) -> Option<Bytes> {
+    /// The next event; `None` ends the response.
+    async fn next(&mut self) -> Option<Event> {
         loop {
             if self.source.is_none() && !self.connect().await {
                 return None;
@@ -154,10 +191,7 @@ impl Feed {
                 }
                 Step::Event(event) => {
                     self.from = Some(event.time.after(Duration::from_nanos(1)));
-                    let late = self.until.is_some_and(|until| event.time > until);
-                    if !late && fits(&self.filters, &event) {
-                        return Some(line(*event));
-                    }
+                    return Some(*event);
                 }
             }
         }

@@ -1,17 +1,23 @@
 //! Where a container is, and how a request for it gets there.
 //!
 //! A container of this node is answered for here. Another's is found by asking the leader where the task is that it
-//! belongs to, and the request is carried to that node as it is, body, upgrade and all. What arrives from another node
+//! belongs to, else the nodes whether its user has made it there, and the request is carried to that node as it is, body,
+//! upgrade and all. What arrives from another node
 //! is never carried on. An execution's ID ends with its node's.
+
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::backend::containers::Container;
 use super::backend::{Leader, Refusal, RefusalClass};
@@ -24,6 +30,13 @@ use super::lookup::{self, LookupError};
 use super::router::{Api, NamedObject, object_id};
 use super::{tasks, words};
 use crate::model::{ContainerId, NodeId};
+
+/// Nodes that are asked for a container of which the leader does not know, and how many at a time.
+const NODES_ASKED: usize = 128;
+const AT_ONCE: usize = 16;
+
+/// How long they have.
+const NODES_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What is done for a container of this node.
 pub(super) type ContainerOperation = fn(Api, Container, Request) -> BoxFuture<'static, Handled>;
@@ -117,7 +130,70 @@ async fn find(api: &Api, name: &str) -> Result<Place, Refusal> {
     if !api.may_ask_others() {
         return Err(no_such(name));
     }
-    ask_leader(api, name).await.map(Place::There)
+    match ask_leader(api, name).await {
+        Ok(at) => Ok(Place::There(at)),
+        // No task's: perhaps a user has made it on another node, or the leader is away.
+        Err(refusal) => match ask_nodes(api, name).await {
+            Ok(Some(at)) => Ok(Place::There(at)),
+            Ok(None) => Err(refusal),
+            Err(ambiguous) => Err(ambiguous),
+        },
+    }
+}
+
+/// Asks the nodes that are alive whether one of them has a container of this name: a bounded number, for a bounded time.
+async fn ask_nodes(api: &Api, name: &str) -> Result<Option<Whereabouts>, Refusal> {
+    if !is_plain(name) {
+        return Ok(None);
+    }
+    let me = api.backend.local().node;
+    let peers = api.backend.status().peers.into_iter();
+    let others = peers.filter(|peer| peer.alive && Some(peer.node) != me);
+    let others: Vec<NodeId> = others.map(|peer| peer.node).take(NODES_ASKED).collect();
+    let answers = stream::iter(others).map(|node| ask_node(api, node, name));
+    let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
+    let mut found = Vec::new();
+    let gathered = async {
+        while let Some(answer) = answers.next().await {
+            found.extend(answer);
+        }
+    };
+    // Who is silent for so long has no say.
+    let _ = timeout(NODES_DEADLINE, gathered).await;
+    let first = found.pop();
+    if first.is_some() && !found.is_empty() {
+        return Err(Refusal::invalid(format!(
+            "container {name} is on several nodes: name it by its ID"
+        )));
+    }
+    Ok(first)
+}
+
+/// Whether that node has it; no when it does not answer.
+async fn ask_node(api: &Api, node: NodeId, name: &str) -> Option<Whereabouts> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Inspected {
+        id: ContainerId,
+    }
+    let io = api.backend.node(node).await.ok()?;
+    let request = Request::builder().uri(format!("/v1.50/containers/{name}/json"));
+    let mut request = request.body(axum::body::Body::empty()).ok()?;
+    *request.headers_mut() = for_node(&axum::http::HeaderMap::new(), api.backend.local().node);
+    match exchange(io, request, std::future::pending()).await {
+        Forwarded::Answer(response) => {
+            let found: Inspected = read(response).await.ok()?;
+            let container = found.id;
+            Some(Whereabouts { node, container })
+        }
+        Forwarded::NotLeader | Forwarded::Lost(_) => None,
+    }
+}
+
+/// Whether it can stand in a path as it is.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    !name.is_empty() && name.bytes().all(plain)
 }
 
 fn of_list<'a>(name: &str, all: &'a [Container]) -> Result<&'a Container, LookupError> {
@@ -131,8 +207,7 @@ fn of_list<'a>(name: &str, all: &'a [Container]) -> Result<&'a Container, Lookup
 }
 
 async fn ask_leader(api: &Api, name: &str) -> Result<Whereabouts, Refusal> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.is_empty() || !name.bytes().all(plain) {
+    if !is_plain(name) {
         return Err(no_such(name));
     }
     let target: Result<PathAndQuery, _> = format!("/skein/where/{name}").parse();

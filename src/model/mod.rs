@@ -40,6 +40,7 @@ pub mod reference;
 pub mod service;
 pub mod service_spec;
 pub mod signal;
+pub mod standalone;
 pub mod stats;
 pub mod task;
 pub mod task_spec;

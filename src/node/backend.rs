@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use super::distribution;
 use super::execs::Execs;
 use super::found;
 use super::member::Member;
+use crate::agent::happenings::Happening;
 use crate::api::backend::containers::Containers;
 use crate::api::backend::{
     Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, ImageStore,
@@ -59,6 +62,16 @@ impl DaemonBackend {
     pub fn new(daemon: Arc<Daemon>, tracker: TaskTracker, stop: CancellationToken) -> Self {
         let execs = Arc::new(Execs::new(tracker, stop));
         Self { daemon, execs }
+    }
+}
+
+fn event(happening: Happening) -> Event {
+    Event {
+        kind: happening.kind.to_owned(),
+        action: happening.action,
+        actor: happening.actor,
+        attributes: happening.attributes,
+        time: happening.at,
     }
 }
 
@@ -173,6 +186,21 @@ impl Backend for DaemonBackend {
 
     fn leader_hint(&self) -> watch::Receiver<Option<NodeId>> {
         self.daemon.leader()
+    }
+
+    fn happenings(&self, since: Option<Timestamp>) -> (Vec<Event>, BoxStream<'static, Event>) {
+        let (past, live) = self.daemon.engine.happenings.subscribe(since);
+        let live = stream::unfold(live, |mut live| async move {
+            loop {
+                match live.recv().await {
+                    Ok(happening) => return Some((event(happening), live)),
+                    // This reader is slow: the oldest are lost to it.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        });
+        (past.into_iter().map(event).collect(), live.boxed())
     }
 
     fn images(&self) -> Result<Arc<dyn ImageStore>, Refusal> {

@@ -20,12 +20,16 @@ use super::images::NodeImages;
 use super::instance::{self, InstanceError};
 use super::join::reason;
 use super::volumes::NodeVolumes;
-use super::work::{Ground, Work};
+use super::work::{Ground, Work, starts_at_once};
 use super::{clock, machine};
+use crate::agent::happenings::Happenings;
 use crate::agent::images::{self, Disk, Images, ImagesSettings, sample};
 use crate::agent::runner::Runner;
-use crate::agent::runtime::containerd::Containerd;
+use crate::agent::runtime::containerd::{ConnectError, Containerd, ContainerdSettings};
 use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
+use crate::agent::standalone::{self, Standalone};
+use crate::agent::stock::LocalStock;
+use crate::agent::vitals::Vitals;
 use crate::agent::volumes::{self, Volumes};
 use crate::api::backend::{ImageStore, Refusal, VolumeStore};
 use crate::config::Config;
@@ -61,9 +65,18 @@ pub struct Machine {
     pub volumes: Volumes,
     /// This program, which containers have as their logger and init.
     pub program: PathBuf,
+    /// The containers that users have made by themselves.
+    pub(super) standalone: StandaloneContainers,
     /// Where containerd keeps images.
     images_at: PathBuf,
 }
+
+/// The containers that users have made by themselves, on this machine's containerd.
+pub(super) type StandaloneContainers = Standalone<Containerd, LocalStock, Containerd>;
+
+/// Whose they are in containerd: no node's, for a node's go when it leaves its cluster, and these stay. No key has this
+/// ID.
+pub(super) const NOBODY: NodeId = NodeId::from_bits(0);
 
 impl Machine {
     /// How full the disk is that images lie on; `None` when that cannot be told.
@@ -121,6 +134,10 @@ enum OpenError {
     Images(#[from] images::ConnectError),
     #[error("the volumes cannot be used")]
     Volumes(#[from] volumes::OpenError),
+    #[error("containerd cannot be used for containers")]
+    Runtime(#[from] ConnectError),
+    #[error("the containers of users cannot be read")]
+    Standalone(#[source] std::io::Error),
 }
 
 /// This machine's containers.
@@ -128,6 +145,10 @@ enum OpenError {
 pub struct Engine {
     /// Whom images may come from.
     pub peers: Arc<QuicPeers>,
+    /// What happens on this machine.
+    pub happenings: Happenings,
+    /// How its containers say that they are.
+    pub vitals: Vitals,
     config: Config,
     state: watch::Sender<EngineState>,
     work: Mutex<Option<Arc<Work>>>,
@@ -140,6 +161,8 @@ impl Engine {
     pub fn start(config: Config, tracker: TaskTracker, stop: CancellationToken) -> Arc<Self> {
         let engine = Arc::new(Self {
             peers: Arc::default(),
+            happenings: Happenings::new(Arc::new(clock::now)),
+            vitals: Vitals::default(),
             config,
             state: watch::channel(EngineState::Starting).0,
             work: Mutex::default(),
@@ -171,6 +194,11 @@ impl Engine {
         self.work()?.runtime()
     }
 
+    /// The containers that users have made by themselves, once they can be had.
+    pub(super) fn standalone(&self) -> Option<StandaloneContainers> {
+        Some(self.machine().ok()?.standalone)
+    }
+
     /// The images as the API sees them, or why there are none.
     pub fn image_store(self: &Arc<Self>) -> Result<Arc<dyn ImageStore>, Refusal> {
         Ok(Arc::new(NodeImages {
@@ -181,11 +209,14 @@ impl Engine {
 
     /// The volumes as the API sees them, or why there are none.
     pub fn volume_store(&self) -> Result<Arc<dyn VolumeStore>, Refusal> {
-        Ok(Arc::new(NodeVolumes(self.machine()?.volumes)))
+        Ok(Arc::new(NodeVolumes {
+            volumes: self.machine()?.volumes,
+            happenings: self.happenings.clone(),
+        }))
     }
 
     /// The machine's rooms, or why they are shut, in words for the user.
-    fn machine(&self) -> Result<Machine, Refusal> {
+    pub(super) fn machine(&self) -> Result<Machine, Refusal> {
         match &*self.state.borrow() {
             EngineState::Ready(machine) => Ok(machine.clone()),
             EngineState::Starting => Err(Refusal::unavailable(
@@ -197,10 +228,17 @@ impl Engine {
 
     /// The images that containers are made of; `None` when that cannot be told.
     pub(super) async fn images_in_use(&self) -> Option<images::InUse> {
-        match self.work() {
-            None => Some(images::InUse::default()),
-            Some(work) => work.images_in_use().await,
+        let mut in_use = match self.work() {
+            None => images::InUse::default(),
+            Some(work) => work.images_in_use().await?,
+        };
+        for (image, container, running) in self.machine().ok()?.standalone.images() {
+            in_use.0.entry(image).or_default().push(images::User {
+                container: container.short(),
+                running,
+            });
         }
+        Some(in_use)
     }
 
     /// What the machine is, what runs its containers included.
@@ -236,6 +274,8 @@ impl Engine {
                 node,
                 data_root: self.config.data_root.clone(),
                 labels: self.config.labels.clone(),
+                happenings: self.happenings.clone(),
+                vitals: self.vitals.clone(),
             };
             let stop = self.stop.child_token();
             Work::begin(ground, self.state(), &self.tracker, stop)
@@ -309,7 +349,7 @@ impl Engine {
             run: self.config.run_dir.join("containerd"),
         };
         let disk = settings.data.clone();
-        let found = supervise::containerd(settings, &self.tracker, stop).await?;
+        let found = supervise::containerd(settings, &self.tracker, stop.clone()).await?;
         let settings = ImagesSettings {
             address: found.address.clone(),
             namespace: namespace.clone(),
@@ -318,10 +358,31 @@ impl Engine {
             insecure_registries: self.config.insecure_registries.clone(),
             clock: clock::now,
         };
+        let program = std::env::current_exe().map_err(OpenError::Program)?;
+        let images = Images::connect(settings, self.peers.clone()).await?;
+        let volumes = Volumes::open(root.join("volumes")).await?;
+        let runtime = Containerd::connect(ContainerdSettings {
+            address: found.address.clone(),
+            namespace: namespace.clone(),
+            node: NOBODY,
+            snapshotter: SNAPSHOTTER.into(),
+            helper: program.clone(),
+            state_dir: root.join("containers"),
+            cgroup_parent: namespace.clone(),
+            starts_at_once: starts_at_once(),
+            now: clock::now,
+        });
+        let stock = LocalStock {
+            images: images.clone(),
+            volumes: volumes.clone(),
+            runtime: runtime.await?,
+            clock: Arc::new(clock::now),
+        };
         Ok(Machine {
-            program: std::env::current_exe().map_err(OpenError::Program)?,
-            images: Images::connect(settings, self.peers.clone()).await?,
-            volumes: Volumes::open(root.join("volumes")).await?,
+            standalone: self.adopt(stock, stop)?,
+            program,
+            images,
+            volumes,
             images_at: if found.private {
                 disk
             } else {
@@ -331,6 +392,31 @@ impl Engine {
             version: found.version,
             namespace,
         })
+    }
+
+    /// Goes on with the containers that users have made, and holds their volumes for them.
+    fn adopt(
+        &self,
+        stock: LocalStock,
+        stop: CancellationToken,
+    ) -> Result<StandaloneContainers, OpenError> {
+        let volumes = stock.volumes.clone();
+        let tools = standalone::Tools {
+            runtime: stock.runtime.clone(),
+            health: stock.runtime.clone(),
+            clock: stock.clock.clone(),
+            supplies: stock,
+            happenings: self.happenings.clone(),
+            vitals: self.vitals.clone(),
+            init: false,
+        };
+        let dir = self.config.data_root.join("standalone");
+        let adopted = Standalone::open(tools, dir, &self.tracker, stop);
+        let adopted = adopted.map_err(OpenError::Standalone)?;
+        let held = adopted.list().into_iter();
+        let held = held.map(|record| (record.config.id, record.volumes.into_iter().collect()));
+        volumes.hold(&held.collect());
+        Ok(adopted)
     }
 
     /// Removes images that nobody uses when the disk fills up.

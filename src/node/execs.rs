@@ -117,6 +117,7 @@ impl Execs {
         runtime: &Containerd,
         id: &str,
         streams: bool,
+        ended: impl FnOnce(i32) + Send + 'static,
     ) -> Result<Streams, Refusal> {
         let (container, wanted) = {
             let mut entries = self.entries();
@@ -155,7 +156,9 @@ impl Execs {
                 return;
             };
             let code = code.inspect_err(|error| debug!(exec = own, %error, "its end is not known"));
-            book.note_end(&own, code.ok());
+            let code = code.ok();
+            ended(code.unwrap_or_default());
+            book.note_end(&own, code);
         });
         Ok(Streams {
             stdin: stdin.map(|pipe| Box::new(ExecInput::new(pipe, exec)) as _),

@@ -40,6 +40,35 @@ impl NodeImages {
     }
 }
 
+impl NodeImages {
+    /// What has happened to an image.
+    fn tell(&self, action: &str, actor: &str, name: &str) {
+        let name = [("name".to_owned(), name.to_owned())];
+        let happenings = &self.engine.happenings;
+        happenings.tell("image", action, actor, name.into());
+    }
+
+    /// The ID of an image; its name when it has gone meanwhile.
+    async fn id_of(&self, name: &str) -> String {
+        match self.images.inspect(name).await {
+            Ok(found) => found.image.id.to_string(),
+            Err(_) => name.to_owned(),
+        }
+    }
+
+    fn tell_of(&self, removed: &[Removed]) {
+        for one in removed {
+            match one {
+                Removed::Untagged(name) => self.tell("untag", name, name),
+                Removed::Deleted(digest) => {
+                    let digest = digest.to_string();
+                    self.tell("delete", &digest, &digest);
+                }
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl ImageStore for NodeImages {
     async fn list(&self) -> Result<Vec<Image>, Refusal> {
@@ -71,13 +100,17 @@ impl ImageStore for NodeImages {
     }
 
     async fn tag(&self, name: &str, new: &str) -> Result<(), Refusal> {
-        self.images.tag(name, new).await.map_err(image_refusal)
+        self.images.tag(name, new).await.map_err(image_refusal)?;
+        let id = self.id_of(new).await;
+        self.tell("tag", &id, new);
+        Ok(())
     }
 
     async fn remove(&self, name: &str, force: bool) -> Result<Vec<RemovedImage>, Refusal> {
         let in_use = self.in_use().await?;
         let removed = self.images.remove(name, force, &in_use).await;
         let removed = removed.map_err(image_refusal)?;
+        self.tell_of(&removed);
         Ok(removed.into_iter().map(gone).collect())
     }
 
@@ -91,6 +124,7 @@ impl ImageStore for NodeImages {
         let in_use = self.in_use().await?;
         let pruned = self.images.prune(&filters, &in_use).await;
         let pruned = pruned.map_err(image_refusal)?;
+        self.tell_of(&pruned.removed);
         Ok(PrunedImages {
             removed: pruned.removed.into_iter().map(gone).collect(),
             reclaimed: pruned.reclaimed,
@@ -113,7 +147,9 @@ impl ImageStore for NodeImages {
         let pulled = self
             .images
             .pull(name, auth.as_ref(), platform.as_ref(), &progress);
-        pulled.await.map(drop).map_err(pull_refusal)
+        pulled.await.map_err(pull_refusal)?;
+        self.tell("pull", name, name);
+        Ok(())
     }
 
     async fn push(&self, name: &str, auth: &str, told: Told) -> Result<(), Refusal> {
@@ -121,6 +157,7 @@ impl ImageStore for NodeImages {
         let progress = progress(told.clone());
         let pushed = self.images.push(name, auth.as_ref(), &progress).await;
         let pushed = pushed.map_err(push_refusal)?;
+        self.tell("push", name, name);
         (told.0)(Line::Aux(serde_json::json!({
             "Tag": pushed.tag, "Digest": pushed.digest, "Size": pushed.size,
         })));
@@ -133,7 +170,11 @@ impl ImageStore for NodeImages {
         told: Told,
     ) -> Result<(), Refusal> {
         let loaded = self.images.load(archive, &progress(told)).await;
-        loaded.map(drop).map_err(load_refusal)
+        for name in loaded.map_err(load_refusal)? {
+            let id = self.id_of(&name).await;
+            self.tell("load", &id, &name);
+        }
+        Ok(())
     }
 
     async fn save(
@@ -141,7 +182,11 @@ impl ImageStore for NodeImages {
         names: Vec<String>,
         out: Box<dyn AsyncWrite + Send + Unpin>,
     ) -> Result<(), Refusal> {
-        self.images.save(&names, out).await.map_err(image_refusal)
+        self.images.save(&names, out).await.map_err(image_refusal)?;
+        for name in &names {
+            self.tell("save", name, name);
+        }
+        Ok(())
     }
 
     async fn login(&self, login: Login) -> Result<(), Refusal> {

@@ -17,6 +17,7 @@ mod execs;
 pub mod found;
 mod images;
 pub mod inbound;
+mod input;
 pub mod instance;
 pub mod join;
 pub mod leaders;
@@ -25,6 +26,7 @@ pub mod local;
 pub mod machine;
 pub mod member;
 pub mod rooms;
+mod told;
 mod volumes;
 mod work;
 

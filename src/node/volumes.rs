@@ -6,27 +6,38 @@ use async_trait::async_trait;
 
 use super::clock;
 use super::join::reason;
+use crate::agent::happenings::Happenings;
 use crate::agent::volumes::{self, DRIVER, VolumeError, Volumes};
 use crate::api::backend::volumes::{NewVolume, PrunedVolumes, Volume, VolumeChoice, VolumeStore};
 use crate::api::backend::{Refusal, RefusalClass};
 
 /// The volumes of a machine that can run containers.
 #[derive(Debug)]
-pub(super) struct NodeVolumes(pub(super) Volumes);
+pub(super) struct NodeVolumes {
+    pub(super) volumes: Volumes,
+    pub(super) happenings: Happenings,
+}
+
+impl NodeVolumes {
+    fn tell(&self, action: &str, name: &str) {
+        let driver = [("driver".to_owned(), DRIVER.to_owned())];
+        self.happenings.tell("volume", action, name, driver.into());
+    }
+}
 
 #[async_trait]
 impl VolumeStore for NodeVolumes {
     async fn list(&self) -> Result<Vec<Volume>, Refusal> {
-        Ok(self.0.list().iter().map(shown).collect())
+        Ok(self.volumes.list().iter().map(shown).collect())
     }
 
     async fn inspect(&self, name: &str) -> Result<Volume, Refusal> {
-        let found = self.0.inspect(name).map_err(refusal)?;
+        let found = self.volumes.inspect(name).map_err(refusal)?;
         Ok(shown(&found))
     }
 
     async fn size(&self, name: &str) -> Result<u64, Refusal> {
-        self.0.size(name).await.map_err(refusal)
+        self.volumes.size(name).await.map_err(refusal)
     }
 
     async fn create(&self, new: NewVolume) -> Result<Volume, Refusal> {
@@ -36,17 +47,33 @@ impl VolumeStore for NodeVolumes {
             options: new.options,
             labels: new.labels,
         };
-        let made = self.0.create(new, clock::now()).await;
-        Ok(shown(&made.map_err(refusal)?))
+        let is_new = self.volumes.inspect(&new.name).is_err();
+        let made = self.volumes.create(new, clock::now()).await;
+        let made = made.map_err(refusal)?;
+        if is_new {
+            self.tell("create", &made.name);
+        }
+        Ok(shown(&made))
     }
 
     async fn remove(&self, name: &str, force: bool) -> Result<(), Refusal> {
-        self.0.remove(name, force).await.map_err(refusal)
+        let was_there = self.volumes.inspect(name).is_ok();
+        self.volumes.remove(name, force).await.map_err(refusal)?;
+        if was_there {
+            self.tell("destroy", name);
+        }
+        Ok(())
     }
 
     async fn prune(&self, chosen: VolumeChoice) -> Result<PrunedVolumes, Refusal> {
-        let pruned = self.0.prune(move |volume| chosen(&shown(volume))).await;
+        let pruned = self
+            .volumes
+            .prune(move |volume| chosen(&shown(volume)))
+            .await;
         let pruned = pruned.map_err(refusal)?;
+        for name in &pruned.names {
+            self.tell("destroy", name);
+        }
         Ok(PrunedVolumes {
             names: pruned.names,
             reclaimed: pruned.bytes,

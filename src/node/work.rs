@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::engine::{EngineState, Machine, SNAPSHOTTER};
+use super::engine::{EngineState, Machine, NOBODY, SNAPSHOTTER};
 use super::join::reason;
+use super::told::{Clocked, Told};
 use super::{clock, machine};
+use crate::agent::happenings::Happenings;
 use crate::agent::images::{InUse, User};
 use crate::agent::ledger::{Ledger, LedgerError};
 use crate::agent::runner::stock::{Stock, StockError};
@@ -27,6 +29,7 @@ use crate::agent::runtime::{Runtime, RuntimeError};
 use crate::agent::secrets::Secrets;
 use crate::agent::stock::LocalStock;
 use crate::agent::task::plan::NodeSelf;
+use crate::agent::vitals::Vitals;
 use crate::model::NodeId;
 use crate::model::container::{ContainerState, LogConfig};
 use crate::wire::assignment::Assignments;
@@ -56,6 +59,10 @@ pub(super) struct Ground {
     pub(super) data_root: PathBuf,
     /// The engine's labels.
     pub(super) labels: BTreeMap<String, String>,
+    /// Hears what happens.
+    pub(super) happenings: Happenings,
+    /// Hears how containers are.
+    pub(super) vitals: Vitals,
 }
 
 /// Why work cannot be begun.
@@ -168,17 +175,24 @@ impl Work {
             clock: Arc::new(clock::now),
         };
         for stranger in runtime.nodes().await? {
-            if stranger != self.node {
+            if stranger != self.node && stranger != NOBODY {
                 info!(node = %stranger, "containers of a membership that is over are removed");
                 let runtime = self.connect(machine, stranger).await?;
                 clear(&runtime, &stock).await?;
             }
         }
         let (ledger, contents) = Ledger::open(&self.ledger(), &self.tracker).await?;
+        let told = Told {
+            runtime,
+            happenings: self.ground.happenings.clone(),
+            vitals: self.ground.vitals.clone(),
+            clock: Clocked(stock.clock.clone()),
+            known: Arc::default(),
+        };
         let tools = Tools {
-            runtime: runtime.clone(),
+            runtime: told.clone(),
             stock: stock.clone(),
-            health: runtime,
+            health: told,
             ledger,
             contents,
             clock: stock.clock.clone(),
@@ -271,7 +285,7 @@ impl Work {
     }
 }
 
-fn starts_at_once() -> usize {
+pub(super) fn starts_at_once() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cpus * STARTS_PER_CPU
 }

@@ -10,6 +10,7 @@ mod containers;
 mod crew;
 mod daemon;
 mod digests;
+mod docker_run;
 mod engine;
 mod faults;
 mod fence;

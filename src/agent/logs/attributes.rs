@@ -43,6 +43,10 @@ pub(super) struct Process {
     pub(super) args: Vec<String>,
     /// `NAME=value`
     pub(super) env: Vec<String>,
+    /// It has a terminal.
+    pub(super) tty: bool,
+    /// It is given input.
+    pub(super) stdin: bool,
 }
 
 /// A pattern for names. Bytes match, as in Go's engine a `\w` is ASCII.
@@ -158,6 +162,7 @@ mod tests {
                     "tier=env".into(),
                     "odd".into(),
                 ],
+                ..Process::default()
             },
         }
     }

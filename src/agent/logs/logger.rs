@@ -132,7 +132,8 @@ fn take_down(dir: &Path, stdout: File, stderr: Option<File>, ready: impl FnOnce(
             // What this process remembers is older than what the one before it has written.
             streams.iter_mut().for_each(Stream::forget);
         }
-        let end = copy(&mut streams, &mut sink, &patience, guard.as_ref());
+        let listeners = (guard.as_ref(), converses(dir));
+        let end = copy(&mut streams, &mut sink, &patience, listeners);
         // Nothing is held back and no thread runs, should this process split again.
         sink.close();
         if end == End::OfStreams {
@@ -195,7 +196,7 @@ fn copy(
     streams: &mut [Stream],
     sink: &mut Sink,
     patience: &Patience,
-    guard: Option<&PipeReader>,
+    (guard, prompt): (Option<&PipeReader>, bool),
 ) -> End {
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -214,7 +215,12 @@ fn copy(
                     *file = None;
                     pieces.finish(now, |record| sink.write(&record));
                 }
-                Ok(length) => pieces.feed(&buffer[..length], now, |record| sink.write(&record)),
+                Ok(length) => {
+                    pieces.feed(&buffer[..length], now, |record| sink.write(&record));
+                    if prompt && length < buffer.len() {
+                        pieces.flush(now, |record| sink.write(&record));
+                    }
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
                     _ => *file = None,
@@ -358,6 +364,12 @@ impl Sink {
             Self::Journal(_) | Self::Nowhere => {}
         }
     }
+}
+
+/// Whether somebody may converse with the container, who sees what it says before its lines have ended.
+fn converses(dir: &Path) -> bool {
+    let process = configured(dir).map(|(config, _)| config.subject.process);
+    process.is_ok_and(|process| process.tty || process.stdin)
 }
 
 /// What the container's directory says about its log, or what is wrong with it, in words.

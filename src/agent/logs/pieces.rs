@@ -56,6 +56,18 @@ impl Pieces {
         *self = Self::new(self.origin);
     }
 
+    /// Nothing more comes for now: hands out what is held of a line as a piece, for who converses with the container sees
+    /// its prompt before the line has ended.
+    pub(super) fn flush(
+        &mut self,
+        mut now: impl FnMut() -> Timestamp,
+        mut emit: impl FnMut(Record<'_>),
+    ) {
+        if !self.held.is_empty() {
+            self.emit(&[], Some(false), &mut now, &mut emit);
+        }
+    }
+
     /// The stream has ended: hands out what is held of a line without an end.
     pub(super) fn finish(
         &mut self,
@@ -123,6 +135,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_prompt_is_handed_out_before_its_line_has_ended() {
+        let mut pieces = Pieces::new(Origin::Stdout);
+        let mut out = Vec::new();
+        let mut take = |record: Record<'_>| out.push((record.text.to_vec(), record.ends()));
+        let clock = Timestamp::default;
+        pieces.feed(b"a\n/ # ", clock, &mut take);
+        pieces.flush(clock, &mut take);
+        pieces.flush(clock, &mut take);
+        pieces.feed(b"ls\n", clock, &mut take);
+        pieces.finish(clock, &mut take);
+        let whole = |text: &str| (text.as_bytes().to_vec(), true);
+        assert_eq!(out, [whole("a"), (b"/ # ".to_vec(), false), whole("ls")]);
+    }
 
     /// Each piece: its text, whether the line ends there, its ordinal (0: whole), its time.
     fn cut(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool, u32, i128)> {

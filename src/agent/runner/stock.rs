@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent::runtime::Failure;
-use crate::agent::task::health::Answer;
+use crate::agent::task::health::{Answer, Health};
 use crate::agent::task::plan::{FileRequest, VolumeRequest};
 use crate::model::cluster::Secret;
 use crate::model::container::{ImageRef, NetworkMode, ProcessConfig};
@@ -88,6 +88,9 @@ pub trait HealthExec: Clone + Send + Sync + 'static {
         process: ProcessConfig,
         deadline: Duration,
     ) -> impl Future<Output = Answer> + Send;
+
+    /// Hears what came of a question, and how healthy the container is by it; `changed` when that is news.
+    fn hear(&self, _container: ContainerId, _health: Health, _answer: Answer, _changed: bool) {}
 }
 
 /// Why something cannot be had.

@@ -89,6 +89,9 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
             info!(?health, ?answer, "health changed");
         }
         self.seen.health = health;
+        if let (Some(id), Some(health)) = (self.progress.container, health) {
+            self.shared.health.hear(id, health, answer, changed);
+        }
         changed
     }
 }

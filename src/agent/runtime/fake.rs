@@ -201,6 +201,26 @@ impl FakeRuntime {
         self.change(|machine| machine.end(id, code));
     }
 
+    /// A container that has ended may begin once more.
+    pub(crate) async fn rewind(&self, id: ContainerId) -> Result<(), RuntimeError> {
+        let _busy = self.busy(id);
+        self.chance().await?;
+        self.change(|machine| {
+            let container = machine.containers.get_mut(&id).ok_or_else(|| gone(id))?;
+            match container.state {
+                Some(ContainerState::Running { .. }) => {
+                    return Err(error(Failure::Refused, "it runs"));
+                }
+                Some(ContainerState::Exited(_)) => {
+                    container.state = Some(ContainerState::Created);
+                }
+                Some(ContainerState::Created) | None => {}
+            }
+            Ok(())
+        })?;
+        self.chance().await
+    }
+
     /// The machine was off: no process is left, and no container is whole.
     pub(crate) fn reboot(&self) {
         self.change(|machine| {

@@ -4,9 +4,9 @@
 //! default never changes a container that exists. Looks nothing up: volumes, binds and networks are named here and
 //! found by the runner. An error rejects the task and is shown to the user: Docker's words where it has some.
 
-mod environment;
+pub(in crate::agent) mod environment;
 mod files;
-mod mounts;
+pub(in crate::agent) mod mounts;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -32,13 +32,13 @@ pub use self::mounts::VolumeRequest;
 pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
 
 /// How long a container has from its stop signal on when its spec does not say.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+pub(in crate::agent) const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Size of `/dev/shm`, bytes, as Docker has it.
-const SHM_SIZE: u64 = 64 << 20;
+pub(in crate::agent) const SHM_SIZE: u64 = 64 << 20;
 
 /// The least memory that Docker limits a container to, bytes.
-const MIN_MEMORY: u64 = 6 << 20;
+pub(in crate::agent) const MIN_MEMORY: u64 = 6 << 20;
 
 /// What a container may say of the node that it is on, and what the node adds to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub fn container(
         .find(|signal| !signal.is_empty())
         .map_or("SIGTERM", String::as_str);
     signal_number(stop_signal).ok_or_else(|| PlanError::Signal(stop_signal.into()))?;
-    let mounts = mounts::of(spec, image, config, id, &context)?;
+    let mounts = mounts::of(&spec.mounts, image, config, id, Some(&context))?;
     let process = ProcessConfig {
         args: arguments(spec, config)?,
         env: environment::of(assigned, spec, config, (&hostname, id), &context)?,
@@ -227,7 +227,7 @@ pub fn template_context(assigned: &Assigned, node: &NodeSelf) -> TemplateContext
     }
 }
 
-fn either(first: &str, second: &str) -> String {
+pub(in crate::agent) fn either(first: &str, second: &str) -> String {
     if first.is_empty() { second } else { first }.to_owned()
 }
 
@@ -271,7 +271,7 @@ fn labels(
     labels
 }
 
-fn hosts(lines: &[String]) -> Result<Vec<(IpAddr, Vec<String>)>, PlanError> {
+pub(in crate::agent) fn hosts(lines: &[String]) -> Result<Vec<(IpAddr, Vec<String>)>, PlanError> {
     let host = |line: &String| {
         let mut words = line.split_whitespace();
         let address = words.next().and_then(|word| word.parse().ok());
@@ -326,7 +326,8 @@ fn security(spec: &ContainerSpec) -> Result<Security, PlanError> {
     })
 }
 
-fn capability(name: &str) -> String {
+/// A capability as the kernel names it.
+pub(in crate::agent) fn capability(name: &str) -> String {
     let name = name.trim().to_ascii_uppercase();
     match name == "ALL" || name.starts_with("CAP_") {
         true => name,

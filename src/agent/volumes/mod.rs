@@ -175,7 +175,12 @@ impl Volumes {
         Ok(Self(Arc::new(shelf.map_err(ended)??)))
     }
 
-    /// Says which containers there are and what they hold, and undoes mounts that nobody uses. Once, at start.
+    /// Says what containers hold that are here whatever else is. Before [`Self::restore`].
+    pub fn hold(&self, users: &BTreeMap<ContainerId, BTreeSet<String>>) {
+        self.0.hold(users);
+    }
+
+    /// Says which other containers there are and what they hold, and undoes mounts that nobody uses. Once, at start.
     pub async fn restore(
         &self,
         users: BTreeMap<ContainerId, BTreeSet<String>>,

@@ -102,14 +102,22 @@ impl Shelf {
         Ok(Self { root, volumes })
     }
 
+    pub(super) fn hold(&self, users: &BTreeMap<ContainerId, BTreeSet<String>>) {
+        let volumes = lock(&self.volumes);
+        for (container, names) in users {
+            for entry in names.iter().filter_map(|name| volumes.get(name)) {
+                lock(&entry.users).insert(*container);
+            }
+        }
+    }
+
     pub(super) fn restore(&self, users: &BTreeMap<ContainerId, BTreeSet<String>>) {
         let volumes = lock(&self.volumes).clone();
         for (name, entry) in volumes {
             let work = lock(&entry.work);
             let holders = users.iter().filter(|(_, held)| held.contains(&name));
-            let holders: BTreeSet<ContainerId> = holders.map(|(id, _)| *id).collect();
-            let is_free = holders.is_empty();
-            *lock(&entry.users) = holders;
+            lock(&entry.users).extend(holders.map(|(id, _)| *id));
+            let is_free = lock(&entry.users).is_empty();
             let dir = self.root.join(&name);
             if is_free
                 && !entry.record.options.is_empty()

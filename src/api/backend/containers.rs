@@ -9,13 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Refusal;
-use crate::model::container::{ContainerState, Exit, PathStat, ProcessConfig};
+use crate::model::container::{ContainerState, Exit, Mount, PathStat, ProcessConfig};
 use crate::model::limits::ResourceLimits;
 use crate::model::log::{LogLine, ReadOptions};
+use crate::model::standalone::{RestartPolicy, WaitFor, Wanted};
 use crate::model::stats::Stats;
 use crate::model::{ContainerConfig, ContainerId, Digest, Timestamp};
 
@@ -34,6 +37,42 @@ pub struct Container {
     pub log_path: Option<PathBuf>,
     /// Its directory on this machine.
     pub folder: PathBuf,
+    /// How healthy it says that it is; `None` when it is not asked.
+    pub health: Option<HealthView>,
+    /// What else is known of one that its user has made by itself.
+    pub standalone: Option<Box<Alone>>,
+}
+
+/// How healthy a container says that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthView {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub status: &'static str,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last answers: when it was asked, when it answered, and the code.
+    pub answers: Vec<(Timestamp, Timestamp, i32)>,
+}
+
+/// A container that its user has made by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Alone {
+    /// As it was asked for.
+    pub wanted: Wanted,
+    /// Docker's `Config`, completed with what the image says.
+    pub shown: Map<String, Value>,
+    /// What is mounted into it, with its volumes by their names.
+    pub mounts: Vec<Mount>,
+    /// It has ended, and is to begin again.
+    pub restarting: bool,
+    /// It is being removed.
+    pub removing: bool,
+    /// How often it has begun again by itself.
+    pub restarts: u32,
+    /// Why it could not begin; empty when it could.
+    pub error: String,
+    /// How it ended the last time, also while it runs again.
+    pub last_exit: Option<Exit>,
 }
 
 /// A further process that somebody wants in a container.
@@ -140,8 +179,41 @@ pub trait Containers: Send + Sync + 'static {
     /// Lets it go on.
     async fn resume(&self, id: ContainerId) -> Result<(), Refusal>;
 
-    /// Waits until it has ended.
-    async fn wait(&self, id: ContainerId) -> Result<Exit, Refusal>;
+    /// Makes one on this machine; it does not run yet.
+    async fn create(&self, wanted: Wanted) -> Result<ContainerId, Refusal>;
+
+    /// Begins one that was made so; whether it did not run already.
+    async fn start(&self, id: ContainerId) -> Result<bool, Refusal>;
+
+    /// Stops one that was made so, and begins it again.
+    async fn restart(
+        &self,
+        id: ContainerId,
+        signal: Option<i32>,
+        grace: Option<Option<Duration>>,
+    ) -> Result<(), Refusal>;
+
+    /// Removes one that was made so, killed if it runs, and its anonymous volumes when that is wanted.
+    async fn remove(&self, id: ContainerId, volumes: bool) -> Result<(), Refusal>;
+
+    /// Gives one that was made so another name.
+    async fn rename(&self, id: ContainerId, name: &str) -> Result<(), Refusal>;
+
+    /// Gives one that was made so another policy.
+    async fn set_restart(&self, id: ContainerId, restart: RestartPolicy) -> Result<(), Refusal>;
+
+    /// Its whole file system as a tar stream.
+    async fn export(&self, id: ContainerId) -> Result<Output, Refusal>;
+
+    /// What it says from now on, until its process has ended, or the next one has when none runs.
+    async fn listen(&self, id: ContainerId, options: ReadOptions) -> Result<LogLines, Refusal>;
+
+    /// Begins to wait now; what is given back says how it ended when that has come about.
+    async fn wait(
+        &self,
+        id: ContainerId,
+        what: WaitFor,
+    ) -> Result<BoxFuture<'static, Result<Exit, Refusal>>, Refusal>;
 
     /// Gives it other limits.
     async fn update(&self, id: ContainerId, limits: ResourceLimits) -> Result<(), Refusal>;

@@ -1,10 +1,10 @@
-//! What ends, holds and changes a container, and what a container of a task cannot be asked: to begin again is its
-//! service's business.
+//! What begins, ends, holds and changes a container, and what a container of a task cannot be asked: to begin again is
+//! its service's business.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,71 +12,90 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
+use crate::api::backend::Refusal;
 use crate::api::backend::containers::Container;
-use crate::api::backend::{Refusal, RefusalClass};
 use crate::api::call::Call;
+use crate::api::dto::create::RestartPolicyDto;
 use crate::api::error::{Handled, JSON, json};
 use crate::api::router::Api;
 use crate::model::container::ContainerState;
 use crate::model::limits::ResourceLimits;
 use crate::model::signal::signal_number;
+use crate::model::standalone::WaitFor;
 
 /// Says which service a container is of.
 const SERVICE_LABEL: &str = "com.docker.swarm.service.name";
 
 type Operation = BoxFuture<'static, Handled>;
 
-/// `POST /containers/create`.
-pub(super) async fn create(State(_api): State<Api>) -> Handled {
-    Err(Refusal::new(
-        RefusalClass::NotImplemented,
-        "skein runs containers as tasks of services in this version: use docker service create",
-    ))
-}
-
-/// `POST /containers/prune`: tasks' containers go with their tasks, so there is nothing to prune.
-pub(super) async fn prune(State(_api): State<Api>) -> Handled {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Pruned {
-        containers_deleted: Option<Vec<String>>,
-        space_reclaimed: u64,
-    }
-    Ok(json(&Pruned {
-        containers_deleted: None,
-        space_reclaimed: 0,
-    }))
-}
-
 /// `DELETE /containers/{id}`.
 pub(super) fn remove(api: Api, container: Container, request: Request) -> Operation {
     Box::pin(async move {
         let call = Call::read(request, String::new()).await?;
         let id = container.config.id;
-        match container.state {
-            ContainerState::Running { .. } if call.params.flag("force") => {
-                api.backend
-                    .containers()
-                    .kill(id, nix::libc::SIGKILL)
-                    .await?;
-                Ok(no_content())
-            }
-            ContainerState::Running { .. } => Err(Refusal::conflict(format!(
-                "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                container.config.name
-            ))),
-            ContainerState::Created | ContainerState::Exited(_) => Err(Refusal::conflict(format!(
-                "container \"/{}\" is kept for the history of its task, and goes with it: {}",
-                container.config.name,
-                advice(&container, "docker service rm")
-            ))),
+        let (containers, force) = (api.backend.containers(), call.params.flag("force"));
+        let is_up = is_up(&container);
+        if is_up && !force {
+            let name = &container.config.name;
+            let words = match &container.state {
+                ContainerState::Running { paused: true, .. } => {
+                    "container is paused and must be unpaused first"
+                }
+                ContainerState::Running { .. }
+                | ContainerState::Created
+                | ContainerState::Exited(_) => {
+                    "container is running: stop the container before removing or force remove"
+                }
+            };
+            return Err(Refusal::conflict(format!(
+                "cannot remove container \"/{name}\": {words}"
+            )));
         }
+        if call.params.flag("link") {
+            return Err(Refusal::invalid("skein has no links between containers"));
+        }
+        if container.standalone.is_some() {
+            containers.remove(id, call.params.flag("v")).await?;
+            return Ok(no_content());
+        }
+        if is_up {
+            containers.kill(id, nix::libc::SIGKILL).await?;
+            return Ok(no_content());
+        }
+        Err(Refusal::conflict(format!(
+            "container \"/{}\" is kept for the history of its task, and goes with it: {}",
+            container.config.name,
+            advice(&container, "docker service rm")
+        )))
     })
 }
 
+/// Whether it runs, or is about to run again.
+fn is_up(container: &Container) -> bool {
+    let restarts = container
+        .standalone
+        .as_ref()
+        .is_some_and(|one| one.restarting);
+    restarts || matches!(container.state, ContainerState::Running { .. })
+}
+
 /// `POST /containers/{id}/start`.
-pub(super) fn start(_api: Api, container: Container, _request: Request) -> Operation {
+pub(super) fn start(api: Api, container: Container, _request: Request) -> Operation {
     Box::pin(async move {
+        if container.standalone.is_some() {
+            if matches!(
+                container.state,
+                ContainerState::Running { paused: true, .. }
+            ) {
+                return Err(Refusal::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
+            return match api.backend.containers().start(container.config.id).await? {
+                true => Ok(no_content()),
+                false => Ok(StatusCode::NOT_MODIFIED.into_response()),
+            };
+        }
         match container.state {
             ContainerState::Running { .. } => Ok(StatusCode::NOT_MODIFIED.into_response()),
             ContainerState::Created | ContainerState::Exited(_) => Err(not_again(&container)),
@@ -85,13 +104,31 @@ pub(super) fn start(_api: Api, container: Container, _request: Request) -> Opera
 }
 
 /// `POST /containers/{id}/restart`.
-pub(super) fn restart(_api: Api, container: Container, _request: Request) -> Operation {
-    Box::pin(async move { Err(not_again(&container)) })
+pub(super) fn restart(api: Api, container: Container, request: Request) -> Operation {
+    Box::pin(async move {
+        if container.standalone.is_none() {
+            return Err(not_again(&container));
+        }
+        let call = Call::read(request, String::new()).await?;
+        let (signal, grace) = how_to_stop(&call)?;
+        let containers = api.backend.containers();
+        containers
+            .restart(container.config.id, signal, grace)
+            .await?;
+        Ok(no_content())
+    })
 }
 
 /// `POST /containers/{id}/rename`.
-pub(super) fn rename(_api: Api, container: Container, _request: Request) -> Operation {
+pub(super) fn rename(api: Api, container: Container, request: Request) -> Operation {
     Box::pin(async move {
+        if container.standalone.is_some() {
+            let call = Call::read(request, String::new()).await?;
+            let containers = api.backend.containers();
+            let renamed = containers.rename(container.config.id, call.params.text("name"));
+            renamed.await?;
+            return Ok(no_content());
+        }
         Err(Refusal::conflict(format!(
             "container \"/{}\" is named by its task and cannot be renamed",
             container.config.name
@@ -117,25 +154,31 @@ fn advice(container: &Container, command: &str) -> String {
 pub(super) fn stop(api: Api, container: Container, request: Request) -> Operation {
     Box::pin(async move {
         let call = Call::read(request, String::new()).await?;
-        if !matches!(container.state, ContainerState::Running { .. }) {
+        let (signal, grace) = how_to_stop(&call)?;
+        if !is_up(&container) {
             return Ok(StatusCode::NOT_MODIFIED.into_response());
         }
-        let signal = signal(call.params.text("signal"))?;
-        let grace = match call.params.text("t") {
-            "" => None,
-            text => {
-                let seconds: i64 = text.parse().map_err(|_not_a_number| {
-                    Refusal::invalid(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
-                })?;
-                Some(u64::try_from(seconds).ok().map(Duration::from_secs))
-            }
-        };
         api.backend
             .containers()
             .stop(container.config.id, signal, grace)
             .await?;
         Ok(no_content())
     })
+}
+
+/// With which signal, and how long it has then; `None` for the container's own, `None` inside for ever.
+fn how_to_stop(call: &Call) -> Result<(Option<i32>, Option<Option<Duration>>), Refusal> {
+    let signal = signal(call.params.text("signal"))?;
+    let grace = match call.params.text("t") {
+        "" => None,
+        text => {
+            let seconds: i64 = text.parse().map_err(|_not_a_number| {
+                Refusal::invalid(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+            })?;
+            Some(u64::try_from(seconds).ok().map(Duration::from_secs))
+        }
+    };
+    Ok((signal, grace))
 }
 
 /// `POST /containers/{id}/kill`.
@@ -193,15 +236,20 @@ pub(super) fn wait(api: Api, container: Container, request: Request) -> Operatio
     }
     Box::pin(async move {
         let call = Call::read(request, String::new()).await?;
-        let condition = call.params.text("condition");
-        if !matches!(condition, "" | "not-running" | "next-exit" | "removed") {
-            return Err(Refusal::invalid(format!(
-                "invalid condition: \"{condition}\""
-            )));
-        }
-        let (containers, id) = (api.backend.containers(), container.config.id);
+        let what = match call.params.text("condition") {
+            "" | "not-running" => WaitFor::NotRunning,
+            "next-exit" => WaitFor::NextExit,
+            "removed" => WaitFor::Removed,
+            other => return Err(Refusal::invalid(format!("invalid condition: \"{other}\""))),
+        };
+        // It waits from here on, before the client is told and begins the container.
+        let ended = api
+            .backend
+            .containers()
+            .wait(container.config.id, what)
+            .await?;
         let end = stream::once(async move {
-            let exit = containers.wait(id).await?;
+            let exit = ended.await?;
             let ended = Ended {
                 status_code: exit.code,
             };
@@ -230,6 +278,7 @@ struct UpdateDto {
     cpuset_mems: String,
     blkio_weight: u16,
     pids_limit: Option<i64>,
+    restart_policy: Option<RestartPolicyDto>,
 }
 
 /// `POST /containers/{id}/update`. What is not named stays as it is.
@@ -241,12 +290,25 @@ pub(super) fn update(api: Api, container: Container, request: Request) -> Operat
     }
     Box::pin(async move {
         let call = Call::read(request, String::new()).await?;
-        let wanted: UpdateDto = call.json()?;
+        let mut wanted: UpdateDto = call.json()?;
+        let (containers, id) = (api.backend.containers(), container.config.id);
+        let policy = wanted.restart_policy.take();
+        let policy = policy.filter(RestartPolicyDto::is_said);
+        let policy = policy.map(|policy| policy.read()).transpose()?;
+        if policy.is_some() && container.standalone.is_none() {
+            return Err(Refusal::conflict(format!(
+                "container \"/{}\" begins again as its service says: {}",
+                container.config.name,
+                advice(&container, "docker service update --restart-condition")
+            )));
+        }
         let limits = merged(&container.config.limits, wanted);
-        api.backend
-            .containers()
-            .update(container.config.id, limits)
-            .await?;
+        if limits != container.config.limits || policy.is_none() {
+            containers.update(id, limits).await?;
+        }
+        if let Some(policy) = policy {
+            containers.set_restart(id, policy).await?;
+        }
         Ok(json(&Updated { warnings: None }))
     })
 }

@@ -62,7 +62,11 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Handled {
     let now = api.backend.now();
     let mut lines = Vec::new();
     for container in &all {
-        let runs = matches!(container.state, ContainerState::Running { .. });
+        let restarts = container
+            .standalone
+            .as_ref()
+            .is_some_and(|one| one.restarting);
+        let runs = restarts || matches!(container.state, ContainerState::Running { .. });
         let in_time = after.is_none_or(|after| container.created > after)
             && before.is_none_or(|before| container.created < before);
         if lines.len() >= limit.unwrap_or(usize::MAX) {
@@ -127,6 +131,14 @@ fn bound(
     Ok(Some(found.created))
 }
 
+const fn network_word(network: &NetworkMode) -> &'static str {
+    match network {
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::Namespace(_) | NetworkMode::Container(_) => "default",
+    }
+}
+
 fn fits(filters: &Filters, container: &Container) -> Result<bool, Refusal> {
     let config = &container.config;
     let is_task = config.labels.contains_key(TASK_LABEL);
@@ -146,26 +158,26 @@ fn fits(filters: &Filters, container: &Container) -> Result<bool, Refusal> {
         ContainerState::Exited(exit) => exit.code.to_string(),
         ContainerState::Created | ContainerState::Running { .. } => "-".to_owned(),
     };
-    let network = match config.network {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Namespace(_) | NetworkMode::Container(_) => "default",
-    };
+    let network = network_word(&config.network);
     let image = &config.image.name;
     let of_image = filters.values("ancestor").next().is_none()
         || filters
             .values("ancestor")
             .any(|name| image == name || image.split(['@', ':']).next() == Some(name));
+    let mounts = container.standalone.as_ref();
+    let mounts = mounts.map_or(&config.mounts, |alone| &alone.mounts);
     let with_volume = filters.values("volume").next().is_none()
         || filters.values("volume").any(|wanted| {
-            config.mounts.iter().any(|mount| {
+            mounts.iter().any(|mount| {
                 let named =
                     matches!(&mount.source, MountSource::Volume { name, .. } if name == wanted);
                 named || mount.target.to_string_lossy() == wanted
             })
         });
     let healthy = filters.values("health").next().is_none()
-        || filters.values("health").any(|health| health == "none");
+        || filters
+            .values("health")
+            .any(|health| container.health.as_ref().map_or("none", |view| view.status) == health);
     // Nothing publishes ports, and nothing is isolated in another way, in this version.
     let published = ["publish", "expose"]
         .iter()
@@ -185,7 +197,7 @@ fn fits(filters: &Filters, container: &Container) -> Result<bool, Refusal> {
                 .values("name")
                 .any(|name| name.trim_start_matches('/') == config.name))
         && filters.labels("label", &config.labels)
-        && filters.exact("status", state_word(&container.state))
+        && filters.exact("status", state_word(container))
         && filters.exact("exited", &code)
         && filters.exact("network", network)
         && of_image

@@ -5,7 +5,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `list` | the list and its filters, inspect |
-//! | `life` | stop, kill, pause, wait, and what a task's container cannot be asked |
+//! | `make` | create, prune, export |
+//! | `life` | start, stop, kill, pause, wait, remove, and what a task's container cannot be asked |
 //! | `logs` | what it says |
 //! | `talk` | attach and exec |
 //! | `look` | top, stats |
@@ -16,6 +17,7 @@ mod life;
 mod list;
 pub(super) mod logs;
 mod look;
+mod make;
 mod talk;
 
 use axum::Router;
@@ -28,8 +30,8 @@ use super::router::Api;
 pub(super) fn routes() -> Router<Api> {
     Router::new()
         .route("/containers/json", get(list::list))
-        .route("/containers/create", post(life::create))
-        .route("/containers/prune", post(life::prune))
+        .route("/containers/create", post(make::create))
+        .route("/containers/prune", post(make::prune))
         .route(
             "/containers/{id}",
             axum::routing::delete(container_does(life::remove)),
@@ -65,6 +67,7 @@ pub(super) fn routes() -> Router<Api> {
             post(container_does(life::unpause)),
         )
         .route("/containers/{id}/wait", post(container_does(life::wait)))
+        .route("/containers/{id}/export", get(container_does(make::export)))
         .route("/containers/{id}/top", get(container_does(look::top)))
         .route("/containers/{id}/stats", get(container_does(look::stats)))
         .route(

@@ -66,7 +66,10 @@ pub(super) fn attach(api: Api, container: Container, mut request: Request) -> Op
                 stderr,
                 ..ReadOptions::default()
             };
-            Some(containers.logs(id, options).await?)
+            Some(match stream {
+                true => containers.listen(id, options).await?,
+                false => containers.logs(id, options).await?,
+            })
         } else {
             None
         };

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::human;
-use crate::api::backend::containers::Container;
+use crate::api::backend::containers::{Container, HealthView};
 use crate::model::container::{
     ContainerState, Exit, Mount, MountSource, NetworkMode, Security, Sharing,
 };
@@ -60,18 +60,26 @@ impl SummaryDto {
             size_rw: size,
             size_root_fs: size,
             labels: config.labels.clone(),
-            state: state_word(&container.state),
+            state: state_word(container),
             status: status(container, now),
-            host_config: json!({ "NetworkMode": network_mode(&config.network) }),
+            host_config: json!({ "NetworkMode": mode(container) }),
             network_settings: json!({ "Networks": networks(config) }),
-            mounts: config.mounts.iter().filter_map(mount_point).collect(),
+            mounts: mount_points(container),
         }
     }
 }
 
-/// `created`, `running`, `paused` or `exited`.
-pub(in crate::api) const fn state_word(state: &ContainerState) -> &'static str {
-    match state {
+/// `created`, `running`, `paused`, `restarting`, `removing` or `exited`.
+pub(in crate::api) fn state_word(container: &Container) -> &'static str {
+    if let Some(alone) = &container.standalone {
+        if alone.removing {
+            return "removing";
+        }
+        if alone.restarting {
+            return "restarting";
+        }
+    }
+    match &container.state {
         ContainerState::Created => "created",
         ContainerState::Running { paused: false, .. } => "running",
         ContainerState::Running { paused: true, .. } => "paused",
@@ -82,13 +90,27 @@ pub(in crate::api) const fn state_word(state: &ContainerState) -> &'static str {
 /// `Up 2 hours`, `Exited (0) 3 minutes ago`.
 fn status(container: &Container, now: Timestamp) -> String {
     let up = || human::duration(now.since(container.started.unwrap_or(container.created)));
+    let alone = container.standalone.as_deref();
+    if alone.is_some_and(|alone| alone.removing) {
+        return "Removal In Progress".to_owned();
+    }
     match &container.state {
         ContainerState::Created => "Created".to_owned(),
-        ContainerState::Running { paused: false, .. } => format!("Up {}", up()),
+        ContainerState::Running { paused: false, .. } => match &container.health {
+            None => format!("Up {}", up()),
+            Some(health) if health.status == "starting" => {
+                format!("Up {} (health: starting)", up())
+            }
+            Some(health) => format!("Up {} ({})", up(), health.status),
+        },
         ContainerState::Running { paused: true, .. } => format!("Up {} (Paused)", up()),
         ContainerState::Exited(exit) => {
             let ago = human::duration(now.since(exit.at));
-            format!("Exited ({}) {ago} ago", exit.code)
+            let word = match alone {
+                Some(alone) if alone.restarting => "Restarting",
+                Some(_) | None => "Exited",
+            };
+            format!("{word} ({}) {ago} ago", exit.code)
         }
     }
 }
@@ -147,6 +169,101 @@ fn mount_point(mount: &Mount) -> Option<Value> {
     }
 }
 
+/// What is mounted; the volumes of one that its user made are known by their names.
+fn mount_points(container: &Container) -> Vec<Value> {
+    let Some(alone) = &container.standalone else {
+        return container
+            .config
+            .mounts
+            .iter()
+            .filter_map(mount_point)
+            .collect();
+    };
+    let both = alone.mounts.iter().zip(&container.config.mounts);
+    let points = both.filter_map(|(named, placed)| {
+        let mut point = mount_point(named)?;
+        if let (MountSource::Volume { .. }, MountSource::Bind { path, .. }) =
+            (&named.source, &placed.source)
+        {
+            point["Source"] = json!(path.to_string_lossy());
+        }
+        Some(point)
+    });
+    points.collect()
+}
+
+/// The network as its user named it.
+fn mode(container: &Container) -> String {
+    let asked = container.standalone.as_ref().and_then(|alone| {
+        let mode = alone.wanted.host_config.get("NetworkMode")?.as_str()?;
+        matches!(mode, "default" | "bridge").then(|| mode.to_owned())
+    });
+    asked.unwrap_or_else(|| network_mode(&container.config.network))
+}
+
+/// What was given is shown as it was given, all else as it is.
+fn whole_host_config(container: &Container) -> Value {
+    let mut all = host_config(&container.config);
+    let (Some(alone), Some(fields)) = (&container.standalone, all.as_object_mut()) else {
+        return all;
+    };
+    let given = alone.wanted.host_config.iter();
+    let given = given.filter(|(_, value)| !value.is_null());
+    let changeable = host_limits(&container.config);
+    for (key, value) in given {
+        if changeable.get(key).is_none() || !fields.contains_key(key) {
+            fields.insert(key.clone(), value.clone());
+        }
+    }
+    let restart = alone.wanted.restart;
+    let log = &alone.wanted.log;
+    let driver = if log.driver.is_empty() {
+        "json-file"
+    } else {
+        log.driver.as_str()
+    };
+    for (key, value) in [
+        ("NetworkMode", json!(mode(container))),
+        ("AutoRemove", json!(alone.wanted.auto_remove)),
+        (
+            "RestartPolicy",
+            json!({ "Name": restart.kind.name(), "MaximumRetryCount": restart.most }),
+        ),
+        (
+            "LogConfig",
+            json!({ "Type": driver, "Config": log.options }),
+        ),
+        ("Tmpfs", json!(alone.wanted.tmpfs)),
+    ] {
+        fields.insert(key.to_owned(), value);
+    }
+    all
+}
+
+/// The same of what concerns its program.
+fn whole_config(container: &Container) -> Value {
+    let mut all = inner_config(&container.config);
+    let (Some(alone), Some(fields)) = (&container.standalone, all.as_object_mut()) else {
+        return all;
+    };
+    fields.remove("StopTimeout");
+    fields.remove("StopSignal");
+    for (key, value) in &alone.shown {
+        fields.insert(key.clone(), value.clone());
+    }
+    all
+}
+
+/// How healthy it says that it is.
+fn health(health: &HealthView) -> Value {
+    let log = health.answers.iter().map(
+        |(start, end, code)| json!({ "Start": start, "End": end, "ExitCode": code, "Output": "" }),
+    );
+    json!({
+        "Status": health.status, "FailingStreak": health.failures, "Log": log.collect::<Vec<_>>(),
+    })
+}
+
 /// `GET /containers/{id}/json`.
 pub(in crate::api) fn inspect(
     container: &Container,
@@ -171,17 +288,17 @@ pub(in crate::api) fn inspect(
         "HostsPath": file("hosts"),
         "LogPath": container.log_path.as_deref().map(|path| path.to_string_lossy()).unwrap_or_default(),
         "Name": format!("/{}", config.name),
-        "RestartCount": 0,
+        "RestartCount": container.standalone.as_ref().map_or(0, |alone| alone.restarts),
         "Driver": "overlayfs",
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": config.security.apparmor,
         "ExecIDs": null,
-        "HostConfig": host_config(config),
+        "HostConfig": whole_host_config(container),
         "GraphDriver": { "Name": "overlayfs", "Data": null },
-        "Mounts": config.mounts.iter().filter_map(mount_point).collect::<Vec<_>>(),
-        "Config": inner_config(config),
+        "Mounts": mount_points(container),
+        "Config": whole_config(container),
         "NetworkSettings": {
             "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": {}, "HairpinMode": false,
             "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null,
@@ -204,19 +321,27 @@ fn state(container: &Container) -> Value {
         ContainerState::Exited(exit) => (0, false, Some(exit)),
     };
     let at = |time: Option<Timestamp>| time.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
-    json!({
-        "Status": state_word(&container.state),
-        "Running": matches!(container.state, ContainerState::Running { .. }),
+    let alone = container.standalone.as_deref();
+    let exit = exit.or_else(|| alone?.last_exit.as_ref());
+    let restarting = alone.is_some_and(|alone| alone.restarting);
+    let runs = matches!(container.state, ContainerState::Running { .. });
+    let mut object = json!({
+        "Status": state_word(container),
+        "Running": runs || restarting,
         "Paused": paused,
-        "Restarting": false,
-        "OOMKilled": exit.is_some_and(|exit| exit.oom),
+        "Restarting": restarting,
+        "OOMKilled": !runs && exit.is_some_and(|exit| exit.oom),
         "Dead": false,
         "Pid": pid,
-        "ExitCode": exit.map_or(0, |exit| exit.code),
-        "Error": "",
+        "ExitCode": exit.filter(|_| !runs).map_or(0, |exit| exit.code),
+        "Error": alone.map_or("", |alone| alone.error.as_str()),
         "StartedAt": at(container.started),
         "FinishedAt": at(exit.map(|exit: &Exit| exit.at)),
-    })
+    });
+    if let Some(view) = &container.health {
+        object["Health"] = health(view);
+    }
+    object
 }
 
 fn inner_config(config: &ContainerConfig) -> Value {

@@ -4,6 +4,7 @@
 
 pub(in crate::api) mod cluster;
 pub(in crate::api) mod container;
+pub(in crate::api) mod create;
 pub(in crate::api) mod dependency;
 pub(in crate::api) mod event;
 pub(in crate::api) mod human;

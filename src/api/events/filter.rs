@@ -1,6 +1,7 @@
 //! Which events a client wants to see. Pure.
 
 use crate::api::backend::Event;
+use crate::api::dto::event::scope;
 use crate::api::filters::Filters;
 
 /// What events are filtered by.
@@ -36,10 +37,19 @@ pub(super) fn fits(filters: &Filters, event: &Event) -> bool {
     ];
     let name = event.attributes.get("name").map_or("", String::as_str);
     let named = |key: &&str| filters.prefix(key, &event.actor) || filters.prefix(key, name);
+    // `health_status: healthy` and `exec_start: ls` are also asked for by what stands before the colon.
+    let action = event.action.split(':').next().unwrap_or_default();
+    let image = match event.attributes.get("image") {
+        Some(image) => image,
+        None => name,
+    };
+    let repository = |image: &str| image.split(['@', ':']).next().map(str::to_owned);
     filters.exact("type", &event.kind)
-        && filters.exact("event", &event.action)
-        && filters.exact("scope", "swarm")
-        && (filters.exact("image", &event.actor) || filters.exact("image", name))
+        && (filters.exact("event", &event.action) || filters.exact("event", action))
+        && filters.exact("scope", scope(&event.kind))
+        && (filters.exact("image", &event.actor)
+            || filters.exact("image", image)
+            || repository(image).is_some_and(|image| filters.exact("image", &image)))
         && filters.labels("label", &event.attributes)
         && NAMED.iter().all(named)
 }
@@ -77,6 +87,25 @@ mod tests {
         ] {
             let filters = Filters::parse(text, FILTERS).unwrap();
             assert_eq!(fits(&filters, &event()), passes, "{text}");
+        }
+        let of_container = Event {
+            kind: "container".into(),
+            action: "health_status: healthy".into(),
+            attributes: BTreeMap::from([
+                ("image".into(), "nginx:1".into()),
+                ("name".into(), "web".into()),
+            ]),
+            ..event()
+        };
+        for (text, passes) in [
+            (r#"{"event":["health_status"]}"#, true),
+            (r#"{"event":["health"]}"#, false),
+            (r#"{"scope":["local"]}"#, true),
+            (r#"{"image":["nginx"],"container":["web"]}"#, true),
+            (r#"{"image":["nginx:2"]}"#, false),
+        ] {
+            let filters = Filters::parse(text, FILTERS).unwrap();
+            assert_eq!(fits(&filters, &of_container), passes, "{text}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use super::world::{NOW, lock};
@@ -19,6 +20,7 @@ use crate::model::container::{
 };
 use crate::model::limits::ResourceLimits;
 use crate::model::log::{LogLine, Origin, ReadOptions};
+use crate::model::standalone::{RestartPolicy, WaitFor, Wanted};
 use crate::model::stats::Stats;
 use crate::model::{ContainerConfig, ContainerId, Digest, Timestamp};
 
@@ -66,6 +68,8 @@ pub(crate) fn container(number: u8, name: &str) -> Container {
         started: Some(ago(300)),
         log_path: None,
         folder: "/data/containers/x".into(),
+        health: None,
+        standalone: None,
     }
 }
 
@@ -149,12 +153,56 @@ impl Containers for FakeContainers {
         self.note(format!("resume {}", id.short()))
     }
 
-    async fn wait(&self, _id: ContainerId) -> Result<Exit, Refusal> {
-        Ok(Exit {
+    async fn create(&self, wanted: Wanted) -> Result<ContainerId, Refusal> {
+        self.note(format!("create {} {:?}", wanted.image, wanted.command))?;
+        Ok(ContainerId::from_bytes([0xc; 32]))
+    }
+
+    async fn start(&self, id: ContainerId) -> Result<bool, Refusal> {
+        self.note(format!("start {}", id.short()))?;
+        Ok(true)
+    }
+
+    async fn restart(
+        &self,
+        id: ContainerId,
+        signal: Option<i32>,
+        grace: Option<Option<Duration>>,
+    ) -> Result<(), Refusal> {
+        self.note(format!("restart {} {signal:?} {grace:?}", id.short()))
+    }
+
+    async fn remove(&self, id: ContainerId, volumes: bool) -> Result<(), Refusal> {
+        self.note(format!("remove {} {volumes}", id.short()))
+    }
+
+    async fn rename(&self, id: ContainerId, name: &str) -> Result<(), Refusal> {
+        self.note(format!("rename {} {name}", id.short()))
+    }
+
+    async fn set_restart(&self, id: ContainerId, restart: RestartPolicy) -> Result<(), Refusal> {
+        self.note(format!("restart policy {} {:?}", id.short(), restart.kind))
+    }
+
+    async fn export(&self, _id: ContainerId) -> Result<Output, Refusal> {
+        Err(not_here())
+    }
+
+    async fn listen(&self, id: ContainerId, options: ReadOptions) -> Result<LogLines, Refusal> {
+        self.logs(id, options).await
+    }
+
+    async fn wait(
+        &self,
+        _id: ContainerId,
+        _what: WaitFor,
+    ) -> Result<BoxFuture<'static, Result<Exit, Refusal>>, Refusal> {
+        let exit = Exit {
             code: 3,
             at: NOW,
             oom: false,
-        })
+        };
+        Ok(Box::pin(std::future::ready(Ok(exit))))
     }
 
     async fn update(&self, id: ContainerId, limits: ResourceLimits) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Component, Path, PathBuf};
 
 use containerd_client::services::v1::snapshots::MountsRequest;
+use containerd_client::types::Mount;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -81,6 +82,34 @@ impl Containerd {
         Ok((found, reader))
     }
 
+    /// All that a container's file system is, without what is mounted into it, as a tar stream.
+    pub async fn export(
+        &self,
+        id: ContainerId,
+    ) -> Result<impl AsyncRead + Send + Unpin + use<>, ArchiveError> {
+        if self.inner.record(id).await?.is_none() {
+            let words = format!("No such container: {id}");
+            return Err(said(Failure::Gone, words).into());
+        }
+        let mounts = self.inner.snapshot(id).await?;
+        let mounts = mounts.into_iter().map(to_be_read).collect();
+        let root = Root::Mounts(mounts, self.inner.mount_point());
+        let (ours, theirs) = Blocking::pair().map_err(ArchiveError::Io)?;
+        ours.set_nonblocking(true).map_err(ArchiveError::Io)?;
+        let reader = UnixStream::from_std(ours).map_err(ArchiveError::Io)?;
+        std::thread::Builder::new()
+            .name("export".to_owned())
+            .spawn(move || {
+                let packed =
+                    super::rootfs::confine(&root).and_then(|()| pack(Path::new("/"), "/", theirs));
+                if let Err(error) = packed {
+                    tracing::debug!(%error, "a container's files were not read to the end");
+                }
+            })
+            .map_err(ArchiveError::Io)?;
+        Ok(reader)
+    }
+
     /// Unpacks a tar stream into a directory of a container. What is read before a failure stays.
     pub async fn archive_in(
         &self,
@@ -118,16 +147,38 @@ impl Inner {
             None => Err(said(Failure::Gone, format!("No such container: {id}"))),
             Some(ContainerState::Running { pid, .. }) => Ok(Root::Process(pid)),
             Some(ContainerState::Created | ContainerState::Exited(_)) => {
-                let request = self.client.request(MountsRequest {
-                    snapshotter: self.settings.snapshotter.clone(),
-                    key: id.to_string(),
-                });
-                let mounts = self.client.snapshots().mounts(request).await;
-                let mounts = mounts.map_err(failed("look for the container's file system"))?;
-                Ok(Root::Mounts(mounts.into_inner().mounts, self.mount_point()))
+                let mounts = self.snapshot(id).await?;
+                Ok(Root::Mounts(mounts, self.mount_point()))
             }
         }
     }
+
+    async fn snapshot(&self, id: ContainerId) -> Result<Vec<Mount>, RuntimeError> {
+        let request = self.client.request(MountsRequest {
+            snapshotter: self.settings.snapshotter.clone(),
+            key: id.to_string(),
+        });
+        let mounts = self.client.snapshots().mounts(request).await;
+        let mounts = mounts.map_err(failed("look for the container's file system"))?;
+        Ok(mounts.into_inner().mounts)
+    }
+}
+
+/// A snapshot as one that is read alone: an overlay that is mounted twice to be written is undefined.
+fn to_be_read(mut mount: Mount) -> Mount {
+    let value = |name: &str| {
+        let found = mount.options.iter().find_map(|one| one.strip_prefix(name));
+        found.map(str::to_owned)
+    };
+    if let (Some(upper), Some(lower)) = (value("upperdir="), value("lowerdir=")) {
+        mount.options.retain(|one| {
+            let written = ["upperdir=", "lowerdir=", "workdir="];
+            !written.iter().any(|name| one.starts_with(name)) && one != "rw"
+        });
+        mount.options.push(format!("lowerdir={upper}:{lower}"));
+    }
+    mount.options.push("ro".to_owned());
+    mount
 }
 
 fn not_found(id: ContainerId, path: &str) -> impl FnOnce(io::Error) -> ArchiveError {

@@ -148,7 +148,7 @@ impl Inner {
         })
     }
 
-    fn spec(
+    pub(super) fn spec(
         &self,
         config: &ContainerConfig,
         base: &Base,
@@ -183,7 +183,7 @@ impl Inner {
     }
 
     /// The first processes of the containers whose namespaces this one joins; zero for one that does not run now.
-    async fn joined(
+    pub(super) async fn joined(
         &self,
         config: &ContainerConfig,
     ) -> Result<BTreeMap<ContainerId, u32>, RuntimeError> {

@@ -144,6 +144,14 @@ impl Folder {
         self.read("exit.json")
     }
 
+    /// Removes all that says that a process was, and the FIFOs that it was connected by.
+    pub(super) fn begin_again(&self) -> io::Result<()> {
+        for name in ["stdin", "stdout", "stderr", "started.json", "exit.json"] {
+            remove_file(&self.join(name))?;
+        }
+        Ok(())
+    }
+
     /// Removes what is the runtime's, and leaves the logs.
     pub(super) fn clear(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.0) {

@@ -9,11 +9,13 @@
 //! create   directory, container record → snapshot → mark `created`      a record without the mark is a ruin
 //! start    task → mark `started` → process                              the mark before the process: never twice
 //! wait     process ends → mark `exit` → task deleted
+//! again    task, shim and logger gone → marks away             the same file system, for another process
 //! remove   task → snapshot → record → what is ours of the directory     the record last: it leads to the rest
 //! ```
 //!
 //! Nothing here touches a container without this node's label, or decides anything about tasks.
 
+mod again;
 mod archive;
 mod attach;
 mod cgroup;

@@ -20,14 +20,6 @@ pub(super) fn of(
     (hostname, id): (&str, ContainerId),
     context: &TemplateContext,
 ) -> Result<Vec<String>, PlanError> {
-    let mut all: Vec<String> = vec![PATH.into()];
-    all.push(match hostname {
-        "" => format!("HOSTNAME={}", id.short()),
-        name => format!("HOSTNAME={name}"),
-    });
-    if spec.tty {
-        all.push("TERM=xterm".into());
-    }
     let mut users = Vec::new();
     for entry in &spec.env {
         users.push(match entry.split_once('=') {
@@ -39,11 +31,25 @@ pub(super) fn of(
         });
     }
     users.extend(given(&assigned.generic_resources));
-    let images = config.env.iter().filter(|entry| {
-        let name = name_of(entry);
-        !users.iter().any(|user| name_of(user) == name)
+    Ok(whole(&users, config, (hostname, id), spec.tty))
+}
+
+/// What Docker sets, then `users`, then what the image says beside.
+pub(in crate::agent) fn whole(
+    users: &[String],
+    config: &ImageConfig,
+    (hostname, id): (&str, ContainerId),
+    tty: bool,
+) -> Vec<String> {
+    let mut all: Vec<String> = vec![PATH.into()];
+    all.push(match hostname {
+        "" => format!("HOSTNAME={}", id.short()),
+        name => format!("HOSTNAME={name}"),
     });
-    for entry in users.iter().chain(images) {
+    if tty {
+        all.push("TERM=xterm".into());
+    }
+    for entry in users.iter().chain(beside(users, config)) {
         let name = name_of(entry);
         match (
             all.iter().position(|old| name_of(old) == name),
@@ -55,7 +61,18 @@ pub(super) fn of(
             (None, false) => {}
         }
     }
-    Ok(all)
+    all
+}
+
+/// What the image says of names of which `users` says nothing.
+pub(in crate::agent) fn beside<'a>(
+    users: &'a [String],
+    config: &'a ImageConfig,
+) -> impl Iterator<Item = &'a String> {
+    config.env.iter().filter(move |entry| {
+        let name = name_of(entry);
+        !users.iter().any(|user| name_of(user) == name)
+    })
 }
 
 /// `DOCKER_RESOURCE_GPU=uuid1,uuid2`: what of the node's own the task has, by kind. Of those that are only counted, how

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::PlanError;
 use crate::model::container::{ImageRef, Mount, MountSource, ReadOnlyDepth};
 use crate::model::task_spec::template::{TemplateContext, TemplateError, expand};
-use crate::model::task_spec::{ContainerSpec, MountKind, MountSpec};
+use crate::model::task_spec::{MountKind, MountSpec};
 use crate::model::{ContainerId, ImageConfig};
 
 /// Permissions of the root of a tmpfs when nobody says.
@@ -35,23 +35,25 @@ pub struct VolumeRequest {
     pub target: PathBuf,
 }
 
-pub(super) struct Mounts {
-    pub(super) mounts: Vec<Mount>,
-    pub(super) volumes: Vec<(usize, VolumeRequest)>,
-    pub(super) make_binds: Vec<usize>,
+/// What is mounted, and what has to be seen to for it.
+#[derive(Debug)]
+pub(in crate::agent) struct Mounts {
+    pub(in crate::agent) mounts: Vec<Mount>,
+    pub(in crate::agent) volumes: Vec<(usize, VolumeRequest)>,
+    pub(in crate::agent) make_binds: Vec<usize>,
 }
 
-/// All mounts, outer ones before what is mounted inside of them.
-pub(super) fn of(
-    spec: &ContainerSpec,
+/// All mounts, outer ones before what is mounted inside of them. Without a context no text is a template.
+pub(in crate::agent) fn of(
+    asked: &[MountSpec],
     image: &ImageRef,
     config: &ImageConfig,
     id: ContainerId,
-    context: &TemplateContext,
+    context: Option<&TemplateContext>,
 ) -> Result<Mounts, PlanError> {
     let mut all = Vec::new();
     let mut targets = BTreeSet::new();
-    for mount in &spec.mounts {
+    for mount in asked {
         let (mount, volume, make) = one(mount, id, all.len(), context)?;
         if mount.target.parent().is_none() {
             return Err(PlanError::Root);
@@ -99,13 +101,10 @@ fn one(
     spec: &MountSpec,
     id: ContainerId,
     number: usize,
-    context: &TemplateContext,
+    context: Option<&TemplateContext>,
 ) -> Result<(Mount, Option<VolumeRequest>, bool), PlanError> {
-    let expand = |text: &str| {
-        let wrong = |error: TemplateError| PlanError::Template("mount", error);
-        expand(text, context).map_err(wrong)
-    };
-    let (source, target) = (expand(&spec.source)?, expand(&spec.target)?);
+    let source = expanded(&spec.source, context)?;
+    let target = expanded(&spec.target, context)?;
     let mount = |target, source| Mount {
         target,
         read_only: spec.read_only,
@@ -164,19 +163,26 @@ fn one(
     }
 }
 
+fn expanded(text: &str, context: Option<&TemplateContext>) -> Result<String, PlanError> {
+    let wrong = |error: TemplateError| PlanError::Template("mount", error);
+    match context {
+        Some(context) => expand(text, context).map_err(wrong),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// The volume that a mount asks for, but for its name.
 fn volume(
     spec: &MountSpec,
     target: PathBuf,
-    context: &TemplateContext,
+    context: Option<&TemplateContext>,
 ) -> Result<VolumeRequest, PlanError> {
     let options = spec.volume_options.clone().unwrap_or_default();
     let driver = options.driver_config.unwrap_or_default();
     let texts = |map: BTreeMap<String, String>| {
-        let pairs = map.into_iter().map(|(key, value)| {
-            let value = expand(&value, context).map_err(|e| PlanError::Template("mount", e))?;
-            Ok((key, value))
-        });
+        let pairs = map
+            .into_iter()
+            .map(|(key, value)| Ok((key, expanded(&value, context)?)));
         pairs.collect::<Result<BTreeMap<_, _>, PlanError>>()
     };
     Ok(VolumeRequest {
