@@ -22,8 +22,11 @@ use super::hijack::{Hijack, wants_upgrade};
 use super::lead::Origin;
 use super::lookup::{self, LookupError};
 use super::router::{Api, NamedObject, object_id};
-use super::{tasks, words};
+use super::{tasks, whole, words};
 use crate::model::{ContainerId, NodeId};
+
+/// Digits of an ID as Docker's client shows it.
+const SHORT_ID: usize = 12;
 
 /// What is done for a container of this node.
 pub(super) type ContainerOperation = fn(Api, Container, Request) -> BoxFuture<'static, Handled>;
@@ -31,15 +34,15 @@ pub(super) type ContainerOperation = fn(Api, Container, Request) -> BoxFuture<'s
 /// What is done for an execution of this node.
 pub(super) type ExecOperation = fn(Api, String, Request) -> BoxFuture<'static, Handled>;
 
-/// Where the leader says that a container is.
-#[derive(Debug, Serialize, Deserialize)]
+/// Where somebody says that a container is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Whereabouts {
-    node: NodeId,
-    container: ContainerId,
+    pub(super) node: Option<NodeId>,
+    pub(super) container: ContainerId,
 }
 
 /// Where a container is.
-enum Place {
+pub(super) enum Place {
     Here(Box<Container>),
     There(Whereabouts),
 }
@@ -55,7 +58,8 @@ pub(super) fn container_does(
                 Place::Here(container) => operation(api, *container, request).await,
                 Place::There(at) => {
                     let path = path_for(&request, &at.container.to_string());
-                    relay(&api, at.node, path, request).await
+                    let node = at.node.ok_or_else(|| no_such(&name))?;
+                    relay(&api, node, path, request).await
                 }
             }
         })
@@ -87,6 +91,24 @@ pub(super) fn whereabouts<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFutu
         let view = leader.view().await?;
         let found = tasks::of_container(&view, &call.id).map_err(in_words)?;
         let (node, container) = found;
+        Ok(json(&Whereabouts {
+            node: Some(node),
+            container,
+        }))
+    })
+}
+
+/// `GET /skein/have/{name}`: whether the container is here, asked by other nodes.
+pub(super) fn have(
+    State(api): State<Api>,
+    named: NamedObject,
+    _request: Request,
+) -> BoxFuture<'static, Handled> {
+    Box::pin(async move {
+        let name = object_id(named)?;
+        let found = here(&api, name.trim_start_matches('/')).await?;
+        let container = found.ok_or_else(|| no_such(&name))?.config.id;
+        let node = api.backend.local().node;
         Ok(json(&Whereabouts { node, container }))
     })
 }
@@ -95,29 +117,46 @@ impl Api {
     /// Whether a request may be carried to another node: it came from a client, and this is no plain worker.
     pub(super) fn may_ask_others(&self) -> bool {
         let local = self.backend.local();
-        self.origin == Origin::Local && words::refuse_cluster_command(&local).is_none()
+        self.origin != Origin::Forwarded && words::refuse_cluster_command(&local).is_none()
     }
 }
 
 async fn find(api: &Api, name: &str) -> Result<Place, Refusal> {
     let name = name.trim_start_matches('/');
-    let containers = api.backend.containers();
-    if let Ok(id) = name.parse() {
-        if let Some(container) = containers.look(id).await? {
-            return Ok(Place::Here(Box::new(container)));
-        }
-    } else {
-        let all = containers.list().await?;
-        match of_list(name, &all) {
-            Ok(found) => return Ok(Place::Here(Box::new(found.clone()))),
-            Err(LookupError::NotFound { .. }) => {}
-            Err(ambiguous) => return Err(in_words(ambiguous)),
-        }
+    if api.origin == Origin::Cluster {
+        return whole::find::container(api, name).await;
+    }
+    if let Some(container) = here(api, name).await? {
+        return Ok(Place::Here(Box::new(container)));
     }
     if !api.may_ask_others() {
         return Err(no_such(name));
     }
-    ask_leader(api, name).await.map(Place::There)
+    match ask_leader(api, name).await {
+        Err(refusal) if refusal.class == RefusalClass::NotFound && is_like_id(name) => {
+            whole::find::elsewhere(api, name).await
+        }
+        found => found.map(Place::There),
+    }
+}
+
+/// Whether somebody means a container by what was made for it: who does, means that one and no other of the name.
+fn is_like_id(name: &str) -> bool {
+    name.len() >= SHORT_ID && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The container of this node by its ID, its name or the beginning of its ID.
+pub(super) async fn here(api: &Api, name: &str) -> Result<Option<Container>, Refusal> {
+    let containers = api.backend.containers();
+    if let Ok(id) = name.parse() {
+        return containers.look(id).await;
+    }
+    let all = containers.list().await?;
+    match of_list(name, &all) {
+        Ok(found) => Ok(Some(found.clone())),
+        Err(LookupError::NotFound { .. }) => Ok(None),
+        Err(ambiguous) => Err(in_words(ambiguous)),
+    }
 }
 
 fn of_list<'a>(name: &str, all: &'a [Container]) -> Result<&'a Container, LookupError> {
@@ -130,7 +169,8 @@ fn of_list<'a>(name: &str, all: &'a [Container]) -> Result<&'a Container, Lookup
     )
 }
 
-async fn ask_leader(api: &Api, name: &str) -> Result<Whereabouts, Refusal> {
+/// Where the leader says that a task's container is.
+pub(super) async fn ask_leader(api: &Api, name: &str) -> Result<Whereabouts, Refusal> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(no_such(name));

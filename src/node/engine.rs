@@ -236,6 +236,7 @@ impl Engine {
                 node,
                 data_root: self.config.data_root.clone(),
                 labels: self.config.labels.clone(),
+                socket: self.config.doors.stands_in.then(|| self.config.socket()),
             };
             let stop = self.stop.child_token();
             Work::begin(ground, self.state(), &self.tracker, stop)

@@ -55,6 +55,8 @@ pub(super) struct Ground {
     pub(super) data_root: PathBuf,
     /// The engine's labels.
     pub(super) labels: BTreeMap<String, String>,
+    /// What a container gets that binds Docker's socket; `None` where that is somebody else's.
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// Why work cannot be begun.
@@ -189,6 +191,7 @@ impl Work {
                 platform: described.platform,
                 log: LogConfig::default(),
                 init: false,
+                socket: self.ground.socket.clone(),
             },
             starts_at_once: starts_at_once(),
         };

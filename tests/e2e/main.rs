@@ -5,11 +5,13 @@
 //! allow it, a test says so on standard error and ends.
 
 mod bed;
+mod clients;
 mod cluster;
 mod containers;
 mod crew;
 mod daemon;
 mod digests;
+mod doors;
 mod engine;
 mod faults;
 mod fence;

@@ -41,6 +41,9 @@ pub(super) struct Mounts {
     pub(super) make_binds: Vec<usize>,
 }
 
+/// Docker's socket, by both of its names.
+const DOCKER_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
+
 /// All mounts, outer ones before what is mounted inside of them.
 pub(super) fn of(
     spec: &ContainerSpec,
@@ -88,6 +91,20 @@ pub(super) fn of(
         found.make_binds.extend(make.then_some(at));
     }
     Ok(found)
+}
+
+/// Gives whoever binds Docker's socket our own, where Docker's is not there.
+pub(super) fn give_own_socket(mounts: &mut [Mount], own: Option<&Path>) {
+    let Some(own) = own else { return };
+    for mount in mounts {
+        if let MountSource::Bind { path, .. } = &mut mount.source
+            && DOCKER_SOCKETS
+                .iter()
+                .any(|docker| Path::new(docker) == path)
+        {
+            *path = own.to_owned();
+        }
+    }
 }
 
 /// A name as Docker's anonymous volumes have: 64 digits, the same at each attempt for the same container.

@@ -1,9 +1,11 @@
 //! Specs and images, and the containers that they make.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::mounts::give_own_socket;
 use super::*;
 use crate::model::container::{Mount, MountSource};
 use crate::model::task::ServiceRef;
@@ -42,6 +44,7 @@ fn image() -> ImageConfig {
 
 fn node() -> NodeSelf {
     NodeSelf {
+        socket: None,
         node: NodeId::from_bits(4),
         hostname: "host".into(),
         log: LogConfig {
@@ -206,6 +209,35 @@ fn mounts_are_sorted_from_outside_in_and_the_images_volumes_come_along() {
         },
     };
     assert_eq!(mounts[2], bind);
+    let mut docker = bind;
+    for (asked, own, got) in [
+        (
+            "/var/run/docker.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/skein/skein.sock",
+        ),
+        (
+            "/run/docker.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/skein/skein.sock",
+        ),
+        ("/run/docker.sock", None, "/run/docker.sock"),
+        (
+            "/run/other.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/other.sock",
+        ),
+    ] {
+        let source = |path: &str| MountSource::Bind {
+            path: path.into(),
+            propagation: String::new(),
+            non_recursive: false,
+            depth: Default::default(),
+        };
+        docker.source = source(asked);
+        give_own_socket(std::slice::from_mut(&mut docker), own.map(Path::new));
+        assert_eq!(docker.source, source(got));
+    }
     assert_eq!(planned.make_binds, [2]);
     let tmpfs = MountSource::Tmpfs {
         size: 5,
