@@ -29,6 +29,7 @@ mod rebalance;
 mod refusals;
 mod resources;
 mod run;
+mod sdk;
 mod services;
 mod updates;
 mod view;
