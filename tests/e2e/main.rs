@@ -5,6 +5,7 @@
 //! allow it, a test says so on standard error and ends.
 
 mod bed;
+mod cli_table;
 mod clients;
 mod cluster;
 mod containers;
