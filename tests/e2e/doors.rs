@@ -70,33 +70,7 @@ fn the_cluster_is_one_docker_host() {
     let stats = ["stats", "--no-stream", "--format", "{{.Name}}"];
     assert_eq!(lines(docker(&bed, 2, &stats)).len(), 3);
 
-    // One line for the image that all have, two volumes of one name that are told apart.
-    let images = lines(docker(&bed, 2, &["images", "--format", "{{.Repository}}"]));
-    let busybox = images.iter().filter(|line| line.contains("test/busybox"));
-    assert_eq!(busybox.count(), 1, "{images:?}");
-    for host in [1, 2] {
-        bed.docker(host, &["volume", "create", "data"]).ok();
-    }
-    let volumes = lines(docker(&bed, 3, &["volume", "ls", "-q"]));
-    assert_eq!(volumes, ["data@node1", "data@node2"]);
-    docker(&bed, 3, &["volume", "rm", "data"]).refused_with("data@node1 or data@node2");
-    docker(&bed, 3, &["volume", "rm", "data@node2"]).ok();
-    assert_eq!(docker(&bed, 3, &["volume", "ls", "-q"]).ok(), "data");
-    let df = docker(
-        &bed,
-        3,
-        &["system", "df", "--format", "{{.Type}} {{.TotalCount}}"],
-    )
-    .ok();
-    assert!(df.contains("Local Volumes 1"), "{df}");
-    let info = docker(
-        &bed,
-        3,
-        &["info", "--format", "{{.ContainersRunning}} {{.NCPU}}"],
-    )
-    .ok();
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    assert_eq!(info, format!("3 {}", 3 * cpus));
+    disks(&bed);
 
     // A node that is away is missed and waited for by nobody.
     bed.act("kill", 3);
@@ -108,6 +82,38 @@ fn the_cluster_is_one_docker_host() {
     let info = docker(&bed, 1, &["info"]);
     let warned = format!("{}{}", info.out, info.err);
     assert!(warned.contains("WARNING: node node3: "), "{warned}");
+}
+
+/// What lies on the disks of all nodes.
+#[track_caller]
+fn disks(bed: &Bed) {
+    // One line for the image that all have, two volumes of one name that are told apart.
+    let images = lines(docker(bed, 2, &["images", "--format", "{{.Repository}}"]));
+    let busybox = images.iter().filter(|line| line.contains("test/busybox"));
+    assert_eq!(busybox.count(), 1, "{images:?}");
+    for host in [1, 2] {
+        bed.docker(host, &["volume", "create", "data"]).ok();
+    }
+    let volumes = lines(docker(bed, 3, &["volume", "ls", "-q"]));
+    assert_eq!(volumes, ["data@node1", "data@node2"]);
+    docker(bed, 3, &["volume", "rm", "data"]).refused_with("data@node1 or data@node2");
+    docker(bed, 3, &["volume", "rm", "data@node2"]).ok();
+    assert_eq!(docker(bed, 3, &["volume", "ls", "-q"]).ok(), "data");
+    let df = docker(
+        bed,
+        3,
+        &["system", "df", "--format", "{{.Type}} {{.TotalCount}}"],
+    )
+    .ok();
+    assert!(df.contains("Local Volumes 1"), "{df}");
+    let info = docker(
+        bed,
+        3,
+        &["info", "--format", "{{.ContainersRunning}} {{.NCPU}}"],
+    )
+    .ok();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    assert_eq!(info, format!("3 {}", 3 * cpus));
 }
 
 #[test]
@@ -144,23 +150,7 @@ fn docker_finds_us_at_its_own_place_and_by_a_context() {
     assert!(meta.file_type().is_socket());
     assert_eq!((meta.permissions().mode() & 0o777, meta.gid()), (0o660, 0));
 
-    // Whoever binds Docker's socket gets ours.
-    let mount = "type=bind,source=/var/run/docker.sock,target=/var/run/docker.sock";
-    create(&bed, 1, &["--name", "proxy", "--mount", mount], RUNS);
-    let task = until_runs(&bed, 1, "proxy", 1, secs(30)).swap_remove(0);
-    let looked = [
-        "exec",
-        &task.container()[..12],
-        "test",
-        "-S",
-        "/var/run/docker.sock",
-    ];
-    bed.docker(1, &looked).ok();
-    let source = "{{range .Mounts}}{{.Source}}{{end}}";
-    let source = bed
-        .docker(1, &["inspect", "--format", source, task.container()])
-        .ok();
-    assert_eq!(source, bed.socket(1).display().to_string());
+    own_socket(&bed);
 
     // A context for it, and where there is no docker what to say there.
     let host = format!("unix://{}", bed.socket(1).display());
@@ -193,6 +183,27 @@ fn docker_finds_us_at_its_own_place_and_by_a_context() {
         let refused = bed.script(&[vec!["start", "1"], options].concat());
         refused.refused_with(words);
     }
+}
+
+/// Whoever binds Docker's socket gets ours.
+#[track_caller]
+fn own_socket(bed: &Bed) {
+    let mount = "type=bind,source=/var/run/docker.sock,target=/var/run/docker.sock";
+    create(bed, 1, &["--name", "proxy", "--mount", mount], RUNS);
+    let task = until_runs(bed, 1, "proxy", 1, secs(30)).swap_remove(0);
+    let looked = [
+        "exec",
+        &task.container()[..12],
+        "test",
+        "-S",
+        "/var/run/docker.sock",
+    ];
+    bed.docker(1, &looked).ok();
+    let source = "{{range .Mounts}}{{.Source}}{{end}}";
+    let source = bed
+        .docker(1, &["inspect", "--format", source, task.container()])
+        .ok();
+    assert_eq!(source, bed.socket(1).display().to_string());
 }
 
 #[test]

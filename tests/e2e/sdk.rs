@@ -76,23 +76,7 @@ async fn talk(docker: &Docker, far: &str) -> Result<(), Error> {
         .await?;
     assert_eq!(container.id.as_deref(), Some(far));
 
-    let exec = ExecConfig {
-        attach_stdout: Some(true),
-        cmd: Some(["echo", "hello"].map(str::to_owned).to_vec()),
-        ..ExecConfig::default()
-    };
-    let exec = docker.create_exec(far, exec).await?;
-    let StartExecResults::Attached { mut output, .. } = docker.start_exec(&exec.id, None).await?
-    else {
-        panic!("it was to be attached");
-    };
-    let mut said = String::new();
-    while let Some(line) = output.next().await {
-        said.push_str(&line?.to_string());
-    }
-    assert_eq!(said, "hello\n");
-    assert_eq!(docker.inspect_exec(&exec.id).await?.exit_code, Some(0));
-
+    run_in(docker, far).await?;
     let wanted = query::LogsOptions {
         stdout: true,
         ..query::LogsOptions::default()
@@ -114,6 +98,27 @@ async fn talk(docker: &Docker, far: &str) -> Result<(), Error> {
         }
         other => panic!("{other:?}"),
     }
+    Ok(())
+}
+
+/// A further process in a container, heard to its end.
+async fn run_in(docker: &Docker, far: &str) -> Result<(), Error> {
+    let exec = ExecConfig {
+        attach_stdout: Some(true),
+        cmd: Some(["echo", "hello"].map(str::to_owned).to_vec()),
+        ..ExecConfig::default()
+    };
+    let exec = docker.create_exec(far, exec).await?;
+    let StartExecResults::Attached { mut output, .. } = docker.start_exec(&exec.id, None).await?
+    else {
+        panic!("it was to be attached");
+    };
+    let mut said = String::new();
+    while let Some(line) = output.next().await {
+        said.push_str(&line?.to_string());
+    }
+    assert_eq!(said, "hello\n");
+    assert_eq!(docker.inspect_exec(&exec.id).await?.exit_code, Some(0));
     Ok(())
 }
 

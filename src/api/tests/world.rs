@@ -329,12 +329,12 @@ impl Leader for World {
         })
     }
 
-    /// The ready node with the fewest containers.
+    /// The ready node with the fewest containers, of those that have said how many they have.
     async fn place(&self, wish: Wish) -> Result<NodeId, Refusal> {
         let view = lock(&self.view);
         let ready = view.statuses.iter();
         let ready = ready.filter(|(_, status)| status.state == NodeState::Ready);
-        let count = |node: &NodeId| wish.load.get(node).map_or(0, |load| load.containers);
+        let count = |node: &NodeId| wish.load.get(node).map_or(u64::MAX, |load| load.containers);
         let fewest = ready.map(|(node, _)| *node).min_by_key(count);
         fewest.ok_or_else(|| Refusal::unavailable("no suitable node"))
     }

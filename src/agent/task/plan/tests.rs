@@ -175,6 +175,43 @@ fn limits_are_limits_and_reservations_are_not() {
 }
 
 #[test]
+fn whoever_binds_dockers_socket_gets_our_own() {
+    let source = |path: &str| MountSource::Bind {
+        path: path.into(),
+        propagation: String::new(),
+        non_recursive: false,
+        depth: Default::default(),
+    };
+    let mut docker = Mount {
+        target: "/docker.sock".into(),
+        read_only: false,
+        source: source("/"),
+    };
+    for (asked, own, got) in [
+        (
+            "/var/run/docker.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/skein/skein.sock",
+        ),
+        (
+            "/run/docker.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/skein/skein.sock",
+        ),
+        ("/run/docker.sock", None, "/run/docker.sock"),
+        (
+            "/run/other.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/other.sock",
+        ),
+    ] {
+        docker.source = source(asked);
+        give_own_socket(std::slice::from_mut(&mut docker), own.map(Path::new));
+        assert_eq!(docker.source, source(got));
+    }
+}
+
+#[test]
 fn mounts_are_sorted_from_outside_in_and_the_images_volumes_come_along() {
     let config = ImageConfig {
         volumes: vec!["/data".into(), "/a/b/c".into()],
@@ -209,35 +246,6 @@ fn mounts_are_sorted_from_outside_in_and_the_images_volumes_come_along() {
         },
     };
     assert_eq!(mounts[2], bind);
-    let mut docker = bind;
-    for (asked, own, got) in [
-        (
-            "/var/run/docker.sock",
-            Some("/run/skein/skein.sock"),
-            "/run/skein/skein.sock",
-        ),
-        (
-            "/run/docker.sock",
-            Some("/run/skein/skein.sock"),
-            "/run/skein/skein.sock",
-        ),
-        ("/run/docker.sock", None, "/run/docker.sock"),
-        (
-            "/run/other.sock",
-            Some("/run/skein/skein.sock"),
-            "/run/other.sock",
-        ),
-    ] {
-        let source = |path: &str| MountSource::Bind {
-            path: path.into(),
-            propagation: String::new(),
-            non_recursive: false,
-            depth: Default::default(),
-        };
-        docker.source = source(asked);
-        give_own_socket(std::slice::from_mut(&mut docker), own.map(Path::new));
-        assert_eq!(docker.source, source(got));
-    }
     assert_eq!(planned.make_binds, [2]);
     let tmpfs = MountSource::Tmpfs {
         size: 5,
