@@ -1,7 +1,9 @@
 //! How the daemon is to run: parsed, bounded and complete before any socket opens.
 //!
 //! The command line gives the texts, [`Config::parse`] gives values or one error that names the option and says what
-//! to do. Reads the machine's interfaces when an address is given by an interface's name, and nothing else.
+//! to do. Reads the machine's interfaces when an address is given by an interface's name, and looks for Docker's daemon.
+
+pub mod doors;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +16,13 @@ use crate::model::address::ParseAddressError;
 use crate::model::task_spec::{DiscreteResource, GenericResource, NamedResource};
 use crate::model::{AddressSpec, HostSpec};
 use crate::wire::DEFAULT_PORT;
+use doors::{DoorOptions, Doors};
 
 /// The name of the API socket in the run directory.
 pub const SOCKET_NAME: &str = "skein.sock";
+
+/// The name of the socket beside it that shows the whole cluster as one Docker host.
+pub const CLUSTER_SOCKET_NAME: &str = "cluster.sock";
 
 /// Where the daemon keeps its state unless told otherwise.
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/skein";
@@ -50,6 +56,8 @@ pub struct Options {
     pub containerd: Option<PathBuf>,
     /// `--insecure-registry`, each `host` or `host:port`.
     pub insecure_registries: Vec<String>,
+    /// How clients reach it.
+    pub doors: DoorOptions,
 }
 
 /// The daemon's configuration.
@@ -71,6 +79,8 @@ pub struct Config {
     pub containerd: Option<PathBuf>,
     /// Registries that may speak plain HTTP, `host` or `host:port`; those on loopback always may.
     pub insecure_registries: Vec<String>,
+    /// How clients reach it.
+    pub doors: Doors,
 }
 
 /// Which option is wrong, and how.
@@ -127,6 +137,25 @@ pub enum ConfigError {
     /// Not a registry.
     #[error("--insecure-registry {0}: give HOST or HOST:PORT, without a scheme or a path")]
     Registry(String),
+    /// Not a group's name.
+    #[error("--group {0}: give the name of a group of this machine")]
+    Group(String),
+    /// Not an address for clients.
+    #[error("--host tcp://{0}: give an IP address and a port, as in tcp://192.0.2.7:2376")]
+    Tcp(String),
+    /// Anybody could come in.
+    #[error(
+        "--host tcp://{0}: whoever reaches it is root on every machine of the cluster, so give --tlscacert, --tlscert and --tlskey, or a loopback address and --plain-on-loopback"
+    )]
+    PlainTcp(String),
+    /// Some of the three files.
+    #[error("--{0} is missing: --tlscacert, --tlscert and --tlskey belong together")]
+    TlsFiles(&'static str),
+    /// Nothing to use them for.
+    #[error(
+        "--tlscacert, --tlscert and --tlskey are for --host tcp://ADDRESS:PORT, which is missing"
+    )]
+    TlsWithoutHost,
     /// One key, two values.
     #[error("--label {key}: it is given as {first:?} and as {second:?}; give it once")]
     LabelConflict {
@@ -183,12 +212,18 @@ impl Config {
                 None => None,
             },
             insecure_registries: registries(options.insecure_registries)?,
+            doors: Doors::parse(options.doors)?,
         })
     }
 
     /// Where the API socket is.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join(SOCKET_NAME)
+    }
+
+    /// Where the socket for the whole cluster is.
+    pub fn cluster_socket(&self) -> PathBuf {
+        self.run_dir.join(CLUSTER_SOCKET_NAME)
     }
 }
 

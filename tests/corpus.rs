@@ -14,7 +14,7 @@ use checks::{TARGETS, Target, frame};
 const MOST_FILES: usize = 100;
 
 /// Folders that unit tests replay, because the types behind them are no business of other rooms.
-const IN_ROOMS: [&str; 1] = ["raft"];
+const IN_ROOMS: [&str; 2] = ["raft", "request"];
 
 /// Longest input, in bytes.
 const LONGEST: usize = 2048;

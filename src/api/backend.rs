@@ -338,6 +338,30 @@ pub struct Rebalance {
     pub more: bool,
 }
 
+/// What containers that are no tasks take on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// How many there are.
+    pub containers: u64,
+    /// The processors that they may use, in billionths.
+    pub nano_cpus: i64,
+    /// The memory that they may use, bytes.
+    pub memory_bytes: i64,
+}
+
+/// A place for one container that is no task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The processors that it is to have, in billionths.
+    pub nano_cpus: i64,
+    /// The memory that it is to have, bytes.
+    pub memory_bytes: i64,
+    /// `key==value` or `key!=value`; all must hold.
+    pub constraints: Vec<String>,
+    /// What such containers take already; the leader does not know of them.
+    pub load: BTreeMap<NodeId, Load>,
+}
+
 /// What an image is built for, as Go names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ImagePlatform {
@@ -517,6 +541,9 @@ pub trait Leader: Send + Sync + 'static {
 
     /// Has the tasks of every service spread evenly, once: begins with it and returns. With `dry_run` nothing is begun.
     async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Refusal>;
+
+    /// The node for a container that is no task, by the scheduler.
+    async fn place(&self, wish: Wish) -> Result<NodeId, Refusal>;
 
     /// The unlock key, `SWMKEY-1-…`; empty when autolock is off.
     async fn unlock_key(&self) -> Result<String, Refusal>;

@@ -172,7 +172,7 @@ async fn ask(api: &Api, of: Of, id: &str) -> Result<Vec<Speaker>, Refusal> {
 }
 
 /// A name as it may stand in a path.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
     let coded = |byte: u8| {
         if plain(byte) {

@@ -43,6 +43,8 @@ pub(super) type Operation =
 pub(super) enum Origin {
     /// A client of this node's socket.
     Local,
+    /// A client of this node's socket for the whole cluster.
+    Cluster,
     /// Another node, which took this one for the leader.
     Forwarded,
 }

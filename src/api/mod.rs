@@ -14,8 +14,9 @@
 //! | `ping`, `version`, `info`, `swarm`, `nodes`, `services`, `tasks`, `events`, `skein` | the resources |
 //! | `images`, `volumes`, `df` | what lies on the disks of the node that is asked |
 //! | `secrets`, `configs`, `dependencies`, `networks` | what the cluster keeps for services |
+//! | `whole` | the cluster as one Docker host |
 //! | `absent` | resources of which there are none |
-//! | `server`, `socket` | connections and their limits |
+//! | `server`, `socket`, `tcp` | connections, who may have one, and their limits |
 
 mod absent;
 pub mod backend;
@@ -30,6 +31,8 @@ mod error;
 mod events;
 mod filters;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gather;
 mod go_json;
 mod headers;
@@ -53,8 +56,10 @@ mod skein;
 pub mod socket;
 mod swarm;
 mod tasks;
+pub mod tcp;
 mod version;
 mod volumes;
+mod whole;
 pub mod words;
 
 use std::sync::Arc;
@@ -69,6 +74,11 @@ use lead::Origin;
 /// The API as local clients see it.
 pub fn router(backend: Arc<dyn Backend>) -> axum::Router {
     router::build(backend, Origin::Local)
+}
+
+/// The API as clients see it for whom the whole cluster is one Docker host.
+pub fn cluster_router(backend: Arc<dyn Backend>) -> axum::Router {
+    router::build(backend, Origin::Cluster)
 }
 
 /// The API as other nodes see it: what arrives here was forwarded once and is never forwarded again.

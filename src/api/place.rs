@@ -28,15 +28,11 @@ use super::hijack::{Hijack, wants_upgrade};
 use super::lead::Origin;
 use super::lookup::{self, LookupError};
 use super::router::{Api, NamedObject, object_id};
-use super::{tasks, words};
+use super::{tasks, whole, words};
 use crate::model::{ContainerId, NodeId};
 
-/// Nodes that are asked for a container of which the leader does not know, and how many at a time.
-const NODES_ASKED: usize = 128;
-const AT_ONCE: usize = 16;
-
-/// How long they have.
-const NODES_DEADLINE: Duration = Duration::from_secs(2);
+/// Digits of an ID as Docker's client shows it.
+const SHORT_ID: usize = 12;
 
 /// What is done for a container of this node.
 pub(super) type ContainerOperation = fn(Api, Container, Request) -> BoxFuture<'static, Handled>;
@@ -44,15 +40,15 @@ pub(super) type ContainerOperation = fn(Api, Container, Request) -> BoxFuture<'s
 /// What is done for an execution of this node.
 pub(super) type ExecOperation = fn(Api, String, Request) -> BoxFuture<'static, Handled>;
 
-/// Where the leader says that a container is.
-#[derive(Debug, Serialize, Deserialize)]
+/// Where somebody says that a container is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Whereabouts {
-    node: NodeId,
-    container: ContainerId,
+    pub(super) node: Option<NodeId>,
+    pub(super) container: ContainerId,
 }
 
 /// Where a container is.
-enum Place {
+pub(super) enum Place {
     Here(Box<Container>),
     There(Whereabouts),
 }
@@ -68,7 +64,8 @@ pub(super) fn container_does(
                 Place::Here(container) => operation(api, *container, request).await,
                 Place::There(at) => {
                     let path = path_for(&request, &at.container.to_string());
-                    relay(&api, at.node, path, request).await
+                    let node = at.node.ok_or_else(|| no_such(&name))?;
+                    relay(&api, node, path, request).await
                 }
             }
         })
@@ -100,6 +97,24 @@ pub(super) fn whereabouts<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFutu
         let view = leader.view().await?;
         let found = tasks::of_container(&view, &call.id).map_err(in_words)?;
         let (node, container) = found;
+        Ok(json(&Whereabouts {
+            node: Some(node),
+            container,
+        }))
+    })
+}
+
+/// `GET /skein/have/{name}`: whether the container is here, asked by other nodes.
+pub(super) fn have(
+    State(api): State<Api>,
+    named: NamedObject,
+    _request: Request,
+) -> BoxFuture<'static, Handled> {
+    Box::pin(async move {
+        let name = object_id(named)?;
+        let found = here(&api, name.trim_start_matches('/')).await?;
+        let container = found.ok_or_else(|| no_such(&name))?.config.id;
+        let node = api.backend.local().node;
         Ok(json(&Whereabouts { node, container }))
     })
 }
@@ -108,92 +123,48 @@ impl Api {
     /// Whether a request may be carried to another node: it came from a client, and this is no plain worker.
     pub(super) fn may_ask_others(&self) -> bool {
         let local = self.backend.local();
-        self.origin == Origin::Local && words::refuse_cluster_command(&local).is_none()
+        self.origin != Origin::Forwarded && words::refuse_cluster_command(&local).is_none()
     }
 }
 
 async fn find(api: &Api, name: &str) -> Result<Place, Refusal> {
     let name = name.trim_start_matches('/');
-    let containers = api.backend.containers();
-    if let Ok(id) = name.parse() {
-        if let Some(container) = containers.look(id).await? {
-            return Ok(Place::Here(Box::new(container)));
-        }
-    } else {
-        let all = containers.list().await?;
-        match of_list(name, &all) {
-            Ok(found) => return Ok(Place::Here(Box::new(found.clone()))),
-            Err(LookupError::NotFound { .. }) => {}
-            Err(ambiguous) => return Err(in_words(ambiguous)),
-        }
+    if api.origin == Origin::Cluster {
+        return whole::find::container(api, name).await;
+    }
+    if let Some(container) = here(api, name).await? {
+        return Ok(Place::Here(Box::new(container)));
     }
     if !api.may_ask_others() {
         return Err(no_such(name));
     }
     match ask_leader(api, name).await {
-        Ok(at) => Ok(Place::There(at)),
         // No task's: perhaps a user has made it on another node, or the leader is away.
-        Err(refusal) => match ask_nodes(api, name).await {
-            Ok(Some(at)) => Ok(Place::There(at)),
-            Ok(None) => Err(refusal),
-            Err(ambiguous) => Err(ambiguous),
+        Err(refusal) if is_like_id(name) => match whole::find::elsewhere(api, name).await {
+            Err(missing) if missing.class == RefusalClass::NotFound => Err(refusal),
+            found => found,
         },
+        found => found.map(Place::There),
     }
 }
 
-/// Asks the nodes that are alive whether one of them has a container of this name: a bounded number, for a bounded time.
-async fn ask_nodes(api: &Api, name: &str) -> Result<Option<Whereabouts>, Refusal> {
-    if !is_plain(name) {
-        return Ok(None);
-    }
-    let me = api.backend.local().node;
-    let peers = api.backend.status().peers.into_iter();
-    let others = peers.filter(|peer| peer.alive && Some(peer.node) != me);
-    let others: Vec<NodeId> = others.map(|peer| peer.node).take(NODES_ASKED).collect();
-    let answers = stream::iter(others).map(|node| ask_node(api, node, name));
-    let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
-    let mut found = Vec::new();
-    let gathered = async {
-        while let Some(answer) = answers.next().await {
-            found.extend(answer);
-        }
-    };
-    // Who is silent for so long has no say.
-    let _ = timeout(NODES_DEADLINE, gathered).await;
-    let first = found.pop();
-    if first.is_some() && !found.is_empty() {
-        return Err(Refusal::invalid(format!(
-            "container {name} is on several nodes: name it by its ID"
-        )));
-    }
-    Ok(first)
+/// Whether somebody means a container by what was made for it: who does, means that one and no other of the name.
+fn is_like_id(name: &str) -> bool {
+    name.len() >= SHORT_ID && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether that node has it; no when it does not answer.
-async fn ask_node(api: &Api, node: NodeId, name: &str) -> Option<Whereabouts> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Inspected {
-        id: ContainerId,
+/// The container of this node by its ID, its name or the beginning of its ID.
+pub(super) async fn here(api: &Api, name: &str) -> Result<Option<Container>, Refusal> {
+    let containers = api.backend.containers();
+    if let Ok(id) = name.parse() {
+        return containers.look(id).await;
     }
-    let io = api.backend.node(node).await.ok()?;
-    let request = Request::builder().uri(format!("/v1.50/containers/{name}/json"));
-    let mut request = request.body(axum::body::Body::empty()).ok()?;
-    *request.headers_mut() = for_node(&axum::http::HeaderMap::new(), api.backend.local().node);
-    match exchange(io, request, std::future::pending()).await {
-        Forwarded::Answer(response) => {
-            let found: Inspected = read(response).await.ok()?;
-            let container = found.id;
-            Some(Whereabouts { node, container })
-        }
-        Forwarded::NotLeader | Forwarded::Lost(_) => None,
+    let all = containers.list().await?;
+    match of_list(name, &all) {
+        Ok(found) => Ok(Some(found.clone())),
+        Err(LookupError::NotFound { .. }) => Ok(None),
+        Err(ambiguous) => Err(in_words(ambiguous)),
     }
-}
-
-/// Whether it can stand in a path as it is.
-fn is_plain(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    !name.is_empty() && name.bytes().all(plain)
 }
 
 fn of_list<'a>(name: &str, all: &'a [Container]) -> Result<&'a Container, LookupError> {
@@ -206,8 +177,10 @@ fn of_list<'a>(name: &str, all: &'a [Container]) -> Result<&'a Container, Lookup
     )
 }
 
-async fn ask_leader(api: &Api, name: &str) -> Result<Whereabouts, Refusal> {
-    if !is_plain(name) {
+/// Where the leader says that a task's container is.
+pub(super) async fn ask_leader(api: &Api, name: &str) -> Result<Whereabouts, Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || !name.bytes().all(plain) {
         return Err(no_such(name));
     }
     let target: Result<PathAndQuery, _> = format!("/skein/where/{name}").parse();

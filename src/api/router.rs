@@ -26,7 +26,7 @@ use super::lead::{Operation, Origin, at_leader};
 use super::machine::Machine;
 use super::{
     absent, configs, containers, df, distribution, events, images, info, networks, nodes, ping,
-    place, secrets, services, skein, swarm, tasks, version, volumes, words,
+    place, secrets, services, skein, swarm, tasks, version, volumes, whole, words,
 };
 
 /// First segments of the paths of Docker's API that are not built.
@@ -55,13 +55,19 @@ pub(super) fn build(backend: Arc<dyn Backend>, origin: Origin) -> Router {
         machine: Arc::new(Machine::read()),
     };
     let routes = match origin {
-        Origin::Local => shared_routes().merge(local_routes()),
+        Origin::Local | Origin::Cluster => shared_routes().merge(local_routes()),
         Origin::Forwarded => shared_routes().merge(forwarded_routes()),
     };
-    let routes = routes
+    let mut routes = routes
         .fallback(missing)
         .method_not_allowed_fallback(page_not_found)
-        .with_state(api);
+        .with_state(api.clone());
+    if origin == Origin::Cluster {
+        routes = whole::routes()
+            .fallback_service(routes)
+            .method_not_allowed_fallback(page_not_found)
+            .with_state(api);
+    }
     Router::new()
         .fallback(dispatch)
         .with_state(Arc::new(TowerToHyperService::new(routes)))
@@ -192,6 +198,10 @@ fn forwarded_routes() -> Router<Api> {
             get(leader_does(gather::of_task)),
         )
         .route("/skein/logs/{id}", get(gather::one))
+        .route("/skein/have/{id}", get(place::have))
+        .route("/skein/counts", get(whole::counts))
+        .route("/skein/place", post(leader_does(whole::place)))
+        .merge(disk_routes())
 }
 
 fn leader_does(
@@ -256,7 +266,7 @@ async fn dispatch(State(routes): State<Routes>, request: Request) -> Response {
 }
 
 /// The request as the routes know it; `None` when there is nothing to do.
-fn prepare(mut request: Request) -> Result<Option<Request>, Refusal> {
+pub(super) fn prepare(mut request: Request) -> Result<Option<Request>, Refusal> {
     if request.method() == Method::OPTIONS {
         return Ok(None);
     }

@@ -27,8 +27,8 @@ use tokio_util::task::TaskTracker;
 use super::backend::Io;
 use super::call::{Stop, Workers};
 
-/// Connections that are served at once; a stuck client holds one, so there are many.
-pub const CONNECTIONS: usize = 512;
+/// Connections that are served at once. A stuck client holds one, and those that idle cost little, so there are many.
+pub const CONNECTIONS: usize = 1536;
 
 /// Connections beyond those that are told so at once; others are just closed.
 const REFUSALS: usize = 32;
@@ -46,7 +46,7 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 pub const DRAIN: Duration = Duration::from_secs(3);
 
 /// Before the next try when the process is out of files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a refused client is listened to.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
@@ -149,7 +149,8 @@ async fn hung_up(socket: UnixStream) {
     }
 }
 
-async fn converse(
+/// Serves the requests of one connection.
+pub(super) async fn converse(
     io: impl Io + 'static,
     router: Router,
     stop: CancellationToken,
@@ -186,7 +187,8 @@ async fn converse(
     }
 }
 
-async fn hold(_place: OwnedSemaphorePermit, work: impl Future<Output = ()>) {
+/// Does `work` and keeps its place until it is through.
+pub(super) async fn hold(_place: OwnedSemaphorePermit, work: impl Future<Output = ()>) {
     work.await;
 }
 

@@ -28,6 +28,12 @@ use super::lookup::{self, LookupError};
 use crate::model::service_spec::{Mode, ServiceMode};
 use crate::model::{Service, ServiceSpec};
 
+/// The service that a request's body describes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn spec_of(call: &Call) -> Result<ServiceSpec, super::backend::Refusal> {
+    request::spec(call, || "made-up".into())
+}
+
 /// What `GET /services` filters by.
 const FILTERS: &[&str] = &["id", "label", "mode", "name", "runtime"];
 

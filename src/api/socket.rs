@@ -1,9 +1,10 @@
-//! The unix socket: created with its mode and group before anyone can connect, never taken from a living daemon.
+//! Unix sockets: created with their mode and group before anyone can connect, never taken from a living daemon, and
+//! removed by whoever made them.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,11 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, soc
 use nix::unistd::{Gid, chown};
 use tokio::net::UnixListener;
 
-/// The group whose members may use the socket, when the machine has it.
-pub const GROUP: &str = "skein";
+/// The group whose members may use the sockets, when the machine has it.
+pub const GROUP: Owner = Owner::FirstOf(&["skein"]);
+
+/// The group whose members may use the socket at Docker's place: Docker's own, when the machine has it.
+pub const DOCKER_GROUP: Owner = Owner::FirstOf(&["docker", "skein"]);
 
 /// Where the machine keeps its groups. Read directly: a static binary cannot load what the C library would ask
 /// for them, and crashes when it tries.
@@ -39,6 +43,9 @@ pub enum BindError {
     /// Beyond what the kernel takes.
     #[error("{} is longer than the {PATH_MAX} bytes that a socket's path may have: choose another --run-dir", .0.display())]
     PathTooLong(PathBuf),
+    /// The group is not on this machine.
+    #[error("--group {0}: this machine has no such group; make it with `groupadd {0}`")]
+    NoGroup(String),
     /// A step failed.
     #[error("cannot {step} {}", .path.display())]
     Io {
@@ -52,12 +59,65 @@ pub enum BindError {
     },
 }
 
-/// Listens at `path`, mode 0660, group [`GROUP`] if there is one. Creates the directory, replaces a socket that
-/// nobody listens on. Must be called within a tokio runtime.
-pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
+/// Whose group a socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The first of these that the machine has; root's where it has none.
+    FirstOf(&'static [&'static str]),
+    /// This one, which it must have.
+    Named(String),
+}
+
+impl Owner {
+    fn find(&self) -> Result<Option<Gid>, BindError> {
+        let groups = fs::read_to_string(GROUPS).unwrap_or_default();
+        match self {
+            Self::FirstOf(names) => Ok(names.iter().find_map(|name| group_in(&groups, name))),
+            Self::Named(name) => match group_in(&groups, name) {
+                Some(group) => Ok(Some(group)),
+                None => Err(BindError::NoGroup(name.clone())),
+            },
+        }
+    }
+}
+
+/// Which file a socket is, so that it is not mistaken for what somebody else has made in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Mark {
+    fn of(path: &Path) -> Result<Self, BindError> {
+        let meta = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
+    }
+
+    /// Removes the socket of a daemon that stops, unless it is another's by now.
+    pub fn remove(&self) {
+        match fs::symlink_metadata(&self.path) {
+            Ok(meta) if (meta.dev(), meta.ino()) == (self.device, self.inode) => {}
+            Ok(_) | Err(_) => return,
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket cannot be removed");
+        }
+    }
+}
+
+/// Listens at `path`, mode 0660, for `owner`. Creates the directory, replaces a socket that nobody listens on. Must be
+/// called within a tokio runtime.
+pub fn bind(path: &Path, owner: &Owner) -> Result<(UnixListener, Mark), BindError> {
     if path.as_os_str().len() > PATH_MAX {
         return Err(BindError::PathTooLong(path.to_owned()));
     }
+    let group = owner.find()?;
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed("create", dir))?;
     }
@@ -67,10 +127,11 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let bound = bound(path)
         .map_err(io::Error::from)
         .map_err(failed("listen at", path))?;
-    match own(path).and_then(|()| listening(bound).map_err(failed("listen at", path))) {
-        Ok(listener) => Ok(listener),
+    let mark = Mark::of(path)?;
+    match own(path, group).and_then(|()| listening(bound).map_err(failed("listen at", path))) {
+        Ok(listener) => Ok((listener, mark)),
         Err(error) => {
-            let _ = fs::remove_file(path);
+            mark.remove();
             Err(error)
         }
     }
@@ -92,15 +153,6 @@ fn listening(socket: OwnedFd) -> io::Result<UnixListener> {
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
     let path = path.to_owned();
     move |source| BindError::Io { step, path, source }
-}
-
-/// Removes the socket of a daemon that stops. A missing one is no error.
-pub fn unlink(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %path.display(), %error, "the socket cannot be removed");
-    }
 }
 
 /// Whether there is a socket that nobody listens on; false when there is nothing.
@@ -125,12 +177,11 @@ fn is_stale(path: &Path) -> Result<bool, BindError> {
     }
 }
 
-fn own(path: &Path) -> Result<(), BindError> {
-    let groups = fs::read_to_string(GROUPS).unwrap_or_default();
-    if let Some(group) = group_in(&groups, GROUP)
+fn own(path: &Path, group: Option<Gid>) -> Result<(), BindError> {
+    if let Some(group) = group
         && let Err(error) = chown(path, None, Some(group))
     {
-        tracing::warn!(group = GROUP, %error, "the socket cannot be given to its group");
+        tracing::warn!(%group, %error, "the socket cannot be given to its group");
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))
         .map_err(failed("set the mode of", path))
@@ -162,7 +213,7 @@ mod tests {
     async fn a_socket_is_private_to_owner_and_group() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/skein.sock");
-        let _listener = bind(&path).unwrap();
+        let _listener = bind(&path, &GROUP).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, MODE);
         assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 1);
@@ -173,14 +224,40 @@ mod tests {
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("skein.sock");
-        drop(bind(&path).unwrap());
-        let live = bind(&path).unwrap();
-        let error = bind(&path).unwrap_err();
+        drop(bind(&path, &GROUP).unwrap());
+        let (live, mark) = bind(&path, &GROUP).unwrap();
+        let error = bind(&path, &GROUP).unwrap_err();
         assert!(matches!(error, BindError::InUse(_)), "{error}");
         drop(live);
-        unlink(&path);
+        mark.remove();
         assert!(!path.exists());
-        unlink(&path);
+        mark.remove();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_another_has_made_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker.sock");
+        let (first, mark) = bind(&path, &DOCKER_GROUP).unwrap();
+        // Its inode is not free before the listener is gone.
+        fs::remove_file(&path).unwrap();
+        let (_second, _) = bind(&path, &DOCKER_GROUP).unwrap();
+        mark.remove();
+        assert!(path.exists());
+        drop(first);
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_not_there_is_said_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("skein.sock");
+        let error = bind(&path, &Owner::Named("no-such-group".into())).unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains("groupadd no-such-group"), "{words}");
+        assert!(!path.exists());
+        let root = bind(&path, &Owner::Named("root".into())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().gid(), 0);
+        drop(root);
     }
 
     #[tokio::test]
@@ -188,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("skein.sock");
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(bind(&path), Err(BindError::NotASocket(_))));
+        assert!(matches!(bind(&path, &GROUP), Err(BindError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -196,7 +273,7 @@ mod tests {
     async fn a_path_beyond_the_kernels_limit_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x".repeat(100)).join("skein.sock");
-        let error = bind(&path).unwrap_err();
+        let error = bind(&path, &GROUP).unwrap_err();
         assert!(
             error.to_string().contains("choose another --run-dir"),
             "{error}"

@@ -136,6 +136,22 @@ fn is_unlock_key(key: &str) -> bool {
         .is_some_and(|bytes| bytes.len() == 32)
 }
 
+/// Reads a request's body as each of those that there are.
+#[cfg(any(test, fuzzing))]
+pub(super) fn check_bodies(call: &Call) -> [Result<(), Refusal>; 4] {
+    let init = || call.json::<InitBody>()?.checked(call.version);
+    let join = || call.json::<JoinBody>()?.checked();
+    let spec = call.json::<SwarmSpec>().map_err(Refusal::from);
+    let spec = spec.and_then(|spec| spec.checked().map_err(Refusal::from));
+    let unlock = call.json::<UnlockBody>().map_err(Refusal::from);
+    [
+        init().map(drop),
+        join().map(drop),
+        spec.map(drop),
+        unlock.map(drop),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! The daemon's client: one HTTP request over the unix socket at a time, with a deadline.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,8 +33,13 @@ pub(super) enum ClientError {
     )]
     NoDaemon(PathBuf),
     /// The socket's mode.
-    #[error("no permission to use {}: run it with sudo, or be a member of the group skein", .0.display())]
-    Denied(PathBuf),
+    #[error("no permission to use {}: run it with sudo, or be a member of the group {group}", .path.display())]
+    Denied {
+        /// Which socket.
+        path: PathBuf,
+        /// Whose it is.
+        group: String,
+    },
     /// Another reason not to connect.
     #[error("{} cannot be connected to", .path.display())]
     Connect {
@@ -160,13 +166,30 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoDaemon(path)
             }
-            io::ErrorKind::PermissionDenied => ClientError::Denied(path),
+            io::ErrorKind::PermissionDenied => ClientError::Denied {
+                group: group_of(&path),
+                path,
+            },
             _ => ClientError::Connect {
                 path,
                 source: error,
             },
         }
     }
+}
+
+/// The group that may use a socket; the usual one when that is root's alone.
+fn group_of(path: &Path) -> String {
+    let group = std::fs::metadata(path).map_or(0, |meta| meta.gid());
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let named = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(group) && group != 0).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| {
+        "skein, after the daemon is started again with that group on the machine".into()
+    })
 }
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> ClientError {

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
+use super::values::Host;
+use crate::config::doors::{DoorOptions, StandIn};
 use crate::config::{Config, DEFAULT_DATA_ROOT, DEFAULT_LISTEN, DEFAULT_RUN_DIR, Options};
 use crate::footprint;
 
@@ -50,6 +52,27 @@ pub(super) struct DaemonArgs {
     /// Talk to this registry in plain HTTP, or whatever its certificate; may be given several times
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
+    /// Let this group of the machine use the sockets [default: skein, where there is one]
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Whether to be at /var/run/docker.sock too: where Docker's daemon is not installed, always, or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = DockerSocket::Auto)]
+    docker_socket: DockerSocket,
+    /// For --host tcp://ADDRESS:PORT: the roots of the clients' certificates, PEM
+    #[arg(long, value_name = "FILE")]
+    tlscacert: Option<PathBuf>,
+    /// For --host tcp://ADDRESS:PORT: the daemon's own certificate, PEM
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+    /// For --host tcp://ADDRESS:PORT: its key, PEM
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
+    /// Ask clients on TCP for a certificate, which is done in any case
+    #[arg(long)]
+    tlsverify: bool,
+    /// Serve --host tcp://LOOPBACK:PORT without TLS: to whoever is on this machine
+    #[arg(long)]
+    plain_on_loopback: bool,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,skein::api=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -62,6 +85,16 @@ pub(super) struct DaemonArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DockerSocket {
+    /// Where Docker's daemon is not installed
+    Auto,
+    /// Unless somebody else is there
+    Always,
+    /// No
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     /// Lines for people
     Text,
@@ -70,12 +103,12 @@ enum LogFormat {
 }
 
 /// Runs the daemon. Returns when it has stopped.
-pub(super) fn run(args: DaemonArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: DaemonArgs, host: Host) -> anyhow::Result<()> {
     if args.detached {
         nix::unistd::setsid().context("the terminal's session cannot be left")?;
     }
     log(&args)?;
-    let config = Config::parse(args.options())?;
+    let config = Config::parse(args.options(host))?;
     // Containers, addresses and firewalls are root's alone; better said at once than at the first of them.
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
@@ -142,7 +175,20 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
 }
 
 impl DaemonArgs {
-    fn options(self) -> Options {
+    fn options(self, host: Host) -> Options {
+        let doors = DoorOptions {
+            group: self.group,
+            docker_socket: match self.docker_socket {
+                DockerSocket::Auto => StandIn::Auto,
+                DockerSocket::Always => StandIn::Always,
+                DockerSocket::Never => StandIn::Never,
+            },
+            tcp: host.tcp(),
+            tls_ca: self.tlscacert,
+            tls_cert: self.tlscert,
+            tls_key: self.tlskey,
+            plain_on_loopback: self.plain_on_loopback,
+        };
         Options {
             data_root: self.data_root,
             run_dir: self.run_dir,
@@ -152,6 +198,7 @@ impl DaemonArgs {
             generic_resources: self.node_generic_resource,
             containerd: self.containerd,
             insecure_registries: self.insecure_registry,
+            doors,
         }
     }
 }

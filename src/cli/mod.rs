@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "the command line is what prints")]
 
 mod client;
+mod context;
 mod daemon;
 mod format;
 mod init;
@@ -36,10 +37,10 @@ use client::Client;
     propagate_version = true,
     disable_help_subcommand = true,
     after_help = "Begin with `sudo skein init` on one machine and the line that it prints on the others.\n\
-        Then use docker as ever:  docker context create skein --docker host=unix:///run/skein/skein.sock"
+        Then use docker as ever, after  skein context --use"
 )]
 pub struct Cli {
-    /// The daemon's socket
+    /// The daemon's socket; for `skein daemon`, tcp://ADDRESS:PORT is where it listens besides
     #[arg(
         long,
         global = true,
@@ -65,6 +66,7 @@ enum Command {
     Recover(recover::RecoverArgs),
     Unlock(swarm::UnlockArgs),
     Version(version::VersionArgs),
+    Context(context::ContextArgs),
     Daemon(daemon::DaemonArgs),
     Whoami(whoami::WhoamiArgs),
 }
@@ -72,8 +74,9 @@ enum Command {
 /// Does what the arguments say. Returns when a client command is through or the daemon has stopped.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
-        Command::Daemon(args) => daemon::run(args),
+        Command::Daemon(args) => daemon::run(args, cli.host),
         Command::Whoami(args) => whoami::run(&args),
+        Command::Context(args) => context::run(&args, &cli.host),
         command => run_client(cli.host, command),
     };
     match done {
@@ -86,7 +89,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_client(host: values::Host, command: Command) -> anyhow::Result<()> {
-    let client = Client::new(host.path());
+    let client = Client::new(host.path()?);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -104,8 +107,8 @@ async fn dispatch(client: &Client, command: Command) -> anyhow::Result<()> {
         Command::Recover(args) => recover::run(client, args).await,
         Command::Unlock(args) => swarm::unlock(client, args).await,
         Command::Version(args) => version::run(client, args).await,
-        Command::Daemon(args) => daemon::run(args),
-        Command::Whoami(args) => whoami::run(&args),
+        // They ask no daemon, and were run before.
+        Command::Daemon(_) | Command::Whoami(_) | Command::Context(_) => Ok(()),
     }
 }
 

@@ -3,22 +3,43 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// `--host`: where the daemon's socket is.
+/// `--host`: where the daemon's socket is, or where a daemon listens besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Host(PathBuf);
+pub(super) enum Host {
+    /// A socket of this machine.
+    Unix(PathBuf),
+    /// Address and port, for a daemon alone.
+    Tcp(String),
+}
 
 impl Host {
-    /// The socket's path.
-    pub(super) fn path(&self) -> &Path {
-        &self.0
+    /// The socket's path, for a command that asks a daemon.
+    pub(super) fn path(&self) -> anyhow::Result<&Path> {
+        match self {
+            Self::Unix(path) => Ok(path),
+            Self::Tcp(addr) => anyhow::bail!(
+                "--host tcp://{addr}: skein's own commands use a socket of this machine; from elsewhere use docker"
+            ),
+        }
+    }
+
+    /// The TCP address, for a daemon.
+    pub(super) fn tcp(self) -> Option<String> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(addr) => Some(addr),
+        }
     }
 }
 
-/// Reads `unix:///path` or `/path`.
+/// Reads `unix:///path` or `/path`, or `tcp://address:port`.
 pub(super) fn host(text: &str) -> Result<Host, String> {
+    if let Some(addr) = text.strip_prefix("tcp://") {
+        return Ok(Host::Tcp(addr.into()));
+    }
     let path = text.strip_prefix("unix://").unwrap_or(text);
     if path.starts_with('/') {
-        return Ok(Host(path.into()));
+        return Ok(Host::Unix(path.into()));
     }
     Err("give the socket as unix:///path/to/skein.sock".into())
 }
@@ -112,9 +133,14 @@ mod tests {
 
     #[test]
     fn hosts_are_unix_sockets() {
-        assert_eq!(host("unix:///a/b").unwrap().path(), Path::new("/a/b"));
-        assert_eq!(host("/a/b").unwrap().path(), Path::new("/a/b"));
-        assert!(host("tcp://1.2.3.4:2375").is_err());
+        for text in ["unix:///a/b", "/a/b"] {
+            assert_eq!(host(text).unwrap().path().unwrap(), Path::new("/a/b"));
+        }
+        let tcp = host("tcp://192.0.2.7:2376").unwrap();
+        let words = tcp.path().unwrap_err().to_string();
+        assert!(words.contains("use a socket of this machine"), "{words}");
+        assert_eq!(tcp.tcp().as_deref(), Some("192.0.2.7:2376"));
+        assert!(host("http://a").is_err());
         assert!(host("").is_err());
     }
 

@@ -20,15 +20,17 @@ use super::distribution;
 use super::execs::Execs;
 use super::found;
 use super::member::Member;
+use super::placement::{self, PlaceError};
 use crate::agent::happenings::Happening;
 use crate::api::backend::containers::Containers;
 use crate::api::backend::{
     Backend, ClusterStatus, ClusterUpdate, ClusterView, Distribution, Event, ImageStore,
     InitRequest, Io, JoinRequest, Leader, Local, LocalState, PeerStatus, PlannedMove, Reachability,
-    Rebalance, Refusal, RefusalClass, Route, VolumeStore,
+    Rebalance, Refusal, RefusalClass, Route, VolumeStore, Wish,
 };
 use crate::config;
 use crate::manager::AdminError;
+use crate::manager::draft::View;
 use crate::manager::settings::SettingsChange;
 use crate::manager::term::Term;
 use crate::model::cluster::Secret;
@@ -399,6 +401,21 @@ impl Leader for LeaderHandle {
         Ok(Rebalance {
             moves: moves.collect(),
             more: even.is_cut,
+        })
+    }
+
+    async fn place(&self, wish: Wish) -> Result<NodeId, Refusal> {
+        let state = self.term.read().await.map_err(admin_refusal)?;
+        let now = clock::now();
+        let view = View {
+            state,
+            observed: self.term.observed(),
+            nodes: self.term.statuses().borrow().clone(),
+            now,
+        };
+        placement::choose(view, &wish, now.nanos() as u64).map_err(|error| match error {
+            PlaceError::NoNode(words) => Refusal::unavailable(words),
+            PlaceError::Impossible(rejection) => Refusal::invalid(rejection.to_string()),
         })
     }
 

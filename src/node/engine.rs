@@ -276,6 +276,7 @@ impl Engine {
                 labels: self.config.labels.clone(),
                 happenings: self.happenings.clone(),
                 vitals: self.vitals.clone(),
+                socket: self.config.doors.stands_in.then(|| self.config.socket()),
             };
             let stop = self.stop.child_token();
             Work::begin(ground, self.state(), &self.tracker, stop)

@@ -10,6 +10,7 @@ pub mod content;
 pub mod daemon;
 pub mod depart;
 pub mod distribution;
+mod doors;
 pub mod duties;
 pub mod engine;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod links;
 pub mod local;
 pub mod machine;
 pub mod member;
+mod placement;
 pub mod rooms;
 mod told;
 mod volumes;
@@ -48,6 +50,7 @@ use crate::cluster::frames::Io;
 use crate::config::Config;
 use backend::DaemonBackend;
 use daemon::Daemon;
+use doors::Doors;
 use engine::Engine;
 use member::Host;
 
@@ -68,19 +71,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         engine,
     };
     let daemon = Daemon::new(config, host, tracker.clone(), stop.child_token());
-    let socket = daemon.config.socket();
-    let listener = api::socket::bind(&socket)?;
+    let doors = Doors::open(&daemon.config).await?;
     let backend = Arc::new(DaemonBackend::new(
         daemon.clone(),
         tracker.clone(),
         stop.child_token(),
     ));
-    tracker.spawn(api::serve(
-        listener,
-        api::router(backend.clone()),
-        tracker.clone(),
-        stop.child_token(),
-    ));
+    let marks = doors.serve(backend.clone(), &tracker, &stop);
     tracker.spawn(serve_forwarded(
         forwarded_out,
         backend,
@@ -93,7 +90,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracker.spawn(supervision);
     daemon.resume()?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
+    info!(socket = %daemon.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "ready");
 
     wait_for_stop().await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -110,7 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             "the stop took too long; what was left is dropped"
         );
     }
-    api::socket::unlink(&socket);
+    marks.iter().for_each(api::socket::Mark::remove);
     info!("stopped");
     Ok(())
 }

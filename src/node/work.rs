@@ -63,6 +63,8 @@ pub(super) struct Ground {
     pub(super) happenings: Happenings,
     /// Hears how containers are.
     pub(super) vitals: Vitals,
+    /// What a container gets that binds Docker's socket; `None` where that is somebody else's.
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// Why work cannot be begun.
@@ -205,6 +207,7 @@ impl Work {
                 platform: described.platform,
                 log: LogConfig::default(),
                 init: false,
+                socket: self.ground.socket.clone(),
             },
             starts_at_once: starts_at_once(),
         };

@@ -65,6 +65,7 @@ impl Host {
         };
         let settings = RunnerSettings {
             node: NodeSelf {
+                socket: None,
                 node: machine.id,
                 hostname: format!("host-{}", machine.slot),
                 ..NodeSelf::default()

@@ -71,6 +71,7 @@ impl Agent {
         };
         let settings = RunnerSettings {
             node: NodeSelf {
+                socket: None,
                 node: node(),
                 hostname: "host".into(),
                 platform: Platform::default(),

@@ -253,20 +253,20 @@ fn it_begins_again_by_itself(bed: &Bed, id: &str, times: &dyn Fn(&str, usize)) {
 fn a_container_is_found_from_another_node() {
     let Some(bed) = up(2) else { return };
     let image = pinned();
-    bed.docker(
-        2,
-        &["run", "-d", "--name", "mine", &image, "sh", "-c", COUNTS],
-    )
-    .ok();
-    assert_eq!(bed.docker(1, &["exec", "mine", "cat", "/begun"]).ok(), "x");
+    let run = ["run", "-d", "--name", "mine", &image, "sh", "-c", COUNTS];
+    let id = bed.docker(2, &run).ok();
+    let begun = || bed.docker(1, &["exec", &id, "cat", "/begun"]).result();
+    eventually(secs(20), "it has begun", || {
+        let begun = begun()?;
+        (begun == "x").then_some(()).ok_or(begun)
+    });
     assert_eq!(
         bed.docker(1, &["ps", "-q"]).ok(),
         "",
         "a list is of the node that is asked"
     );
-    let id = inspect(&bed, "mine", "{{.Id}}");
+    bed.docker(1, &["inspect", "mine"]).refused();
     assert_eq!(inspect(&bed, &id[..12], "{{.Name}}"), "/mine");
-    bed.docker(1, &["inspect", "nosuch"]).refused();
     bed.docker(1, &["rm", "-f", &id]).ok();
     assert_eq!(bed.docker(2, &["ps", "-aq"]).ok(), "");
 }

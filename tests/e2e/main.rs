@@ -5,12 +5,15 @@
 //! allow it, a test says so on standard error and ends.
 
 mod bed;
+mod cli_table;
+mod clients;
 mod cluster;
 mod containers;
 mod crew;
 mod daemon;
 mod digests;
 mod docker_run;
+mod doors;
 mod engine;
 mod faults;
 mod fence;
@@ -29,6 +32,7 @@ mod rebalance;
 mod refusals;
 mod resources;
 mod run;
+mod sdk;
 mod services;
 mod stacks;
 mod updates;

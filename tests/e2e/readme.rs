@@ -91,6 +91,7 @@ fn every_command_of_the_readme_does_what_it_says() {
     changes(&mut page, &bed);
     rebalance(&mut page, &bed);
     services(&mut page, &bed);
+    context(&mut page, &bed);
 
     page.read("sudo skein init --ca-cert root.crt --ca-key root.key");
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/own");
@@ -119,6 +120,29 @@ fn services(page: &mut Page, bed: &Bed) {
             page.run(bed, 1, line);
         }
     }
+}
+
+/// In the host, as its user sees it, with a place of its own for what docker notes.
+fn context(page: &mut Page, bed: &Bed) {
+    let config = format!("DOCKER_CONFIG={}", bed.folder(1).display());
+    let skein = program().display().to_string();
+    page.read("skein context --use");
+    bed.exec(
+        1,
+        &[
+            "env",
+            "-u",
+            "DOCKER_HOST",
+            &config,
+            &skein,
+            "context",
+            "--use",
+        ],
+    )
+    .ok();
+    page.read("docker ps");
+    let listed = bed.exec(1, &["env", "-u", "DOCKER_HOST", &config, "docker", "ps"]);
+    assert!(listed.ok().starts_with("CONTAINER ID"));
 }
 
 fn rebalance(page: &mut Page, bed: &Bed) {

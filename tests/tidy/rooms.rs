@@ -52,7 +52,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates and parts of std that only some places may name. `""` is the top of the crate, `main.rs` and `lib.rs`.
-const HOMES: [(&str, &[&str]); 18] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("anyhow", &["", "cli", "node", "cluster::membership"]),
     ("axum", &["api", "node"]),
     ("bincode", &["wire::codec"]),
@@ -64,13 +64,19 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("oci_client", &["agent"]),
     ("openraft", &["cluster::store"]),
     ("quinn", &["cluster::transport", "identity"]),
-    ("rcgen", &["identity"]),
+    ("rcgen", &["identity", "api::tcp"]),
     ("redb", &["cluster::store", "agent::ledger"]),
     ("rtnetlink", &["agent", "node"]),
     (
         "rustls",
-        &["agent::images::registry", "cluster::transport", "identity"],
+        &[
+            "agent::images::registry",
+            "api::tcp",
+            "cluster::transport",
+            "identity",
+        ],
     ),
+    ("tokio_rustls", &["api::tcp"]),
     ("sd_notify", &["", "cli", "node"]),
     ("tracing_subscriber", &["", "cli"]),
     ("x509_parser", &["identity", "api::dto"]),

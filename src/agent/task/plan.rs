@@ -9,6 +9,7 @@ mod files;
 pub(in crate::agent) mod mounts;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
@@ -53,6 +54,8 @@ pub struct NodeSelf {
     pub log: LogConfig,
     /// Whether containers have a tiny init when nobody says.
     pub init: bool,
+    /// What a container gets that binds Docker's socket; `None` where that is somebody else's.
+    pub socket: Option<PathBuf>,
 }
 
 /// A container, and what the runner has to see to for it.
@@ -152,7 +155,8 @@ pub fn container(
         .find(|signal| !signal.is_empty())
         .map_or("SIGTERM", String::as_str);
     signal_number(stop_signal).ok_or_else(|| PlanError::Signal(stop_signal.into()))?;
-    let mounts = mounts::of(&spec.mounts, image, config, id, Some(&context))?;
+    let mut mounts = mounts::of(&spec.mounts, image, config, id, Some(&context))?;
+    mounts::give_own_socket(&mut mounts.mounts, node.socket.as_deref());
     let process = ProcessConfig {
         args: arguments(spec, config)?,
         env: environment::of(assigned, spec, config, (&hostname, id), &context)?,

@@ -58,7 +58,8 @@ pub(in crate::api) fn options(params: &Params) -> Result<ReadOptions, Refusal> {
         follow: params.flag("follow"),
         tail: params.text("tail").parse().ok(),
         since: parse_time("since", params.text("since"))?,
-        until: parse_time("until", params.text("until"))?,
+        // Clients that always send it mean by a zero that there is no end.
+        until: parse_time("until", params.text("until"))?.filter(|until| until.nanos() != 0),
         stdout,
         stderr,
     })

@@ -21,10 +21,28 @@ mod make;
 mod talk;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler as _;
+use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::place::{container_does, exec_does};
 use super::router::Api;
+
+/// This node's own list, for whoever gathers those of all.
+pub(super) async fn list_here(api: Api, request: Request) -> Response {
+    list::list.call(request, api).await
+}
+
+/// Makes a container on this node.
+pub(super) async fn create_here(api: Api, request: Request) -> Response {
+    life::create.call(request, api).await
+}
+
+/// Removes what has ended on this node.
+pub(super) async fn prune_here(api: Api, request: Request) -> Response {
+    life::prune.call(request, api).await
+}
 
 /// All routes of containers and of further processes in them.
 pub(super) fn routes() -> Router<Api> {

@@ -153,7 +153,7 @@ async fn a_request_that_does_not_end_is_cut_after_the_drain() {
 async fn one_connection_too_many_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("skein.sock");
-    let listener = socket::bind(&path).unwrap();
+    let (listener, _) = socket::bind(&path, &socket::GROUP).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(serve_at_most(
         2,
@@ -219,7 +219,7 @@ struct Patient {
 fn patient() -> Patient {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("skein.sock");
-    let listener = socket::bind(&path).unwrap();
+    let (listener, _) = socket::bind(&path, &socket::GROUP).unwrap();
     let (begun, has_begun) = tokio::sync::mpsc::channel(1);
     let release = Arc::new(tokio::sync::Notify::new());
     let released = release.clone();

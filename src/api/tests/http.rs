@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Backend, router, serve, socket};
+use crate::api::{Backend, cluster_router, router, serve, socket};
 
 /// No answer of a test takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -36,15 +36,20 @@ pub(crate) struct Answer {
 impl Served {
     /// Serves `backend`.
     pub(crate) fn start(backend: Arc<dyn Backend>) -> Self {
+        Self::of(router(backend))
+    }
+
+    /// Serves `backend` as the whole cluster.
+    pub(crate) fn whole(backend: Arc<dyn Backend>) -> Self {
+        Self::of(cluster_router(backend))
+    }
+
+    fn of(router: axum::Router) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listener = socket::bind(&dir.path().join("skein.sock")).unwrap();
+        let path = dir.path().join("skein.sock");
+        let (listener, _) = socket::bind(&path, &socket::GROUP).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(serve(
-            listener,
-            router(backend),
-            tasks.clone(),
-            stop.clone(),
-        ));
+        tasks.spawn(serve(listener, router, tasks.clone(), stop.clone()));
         Self { dir, stop, tasks }
     }
 

@@ -1,5 +1,6 @@
 //! The API over real HTTP on a real unix socket, against a node that is made up.
 
+mod abuse;
 mod containers;
 mod disks;
 mod docker;
@@ -20,5 +21,6 @@ mod swarm;
 mod system;
 mod tasks;
 mod volumes;
+mod whole;
 mod work;
 mod world;

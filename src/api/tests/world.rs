@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
 
 use crate::api::backend::{
-    ClusterUpdate, ClusterView, Event, Leader, PlannedMove, Reachability, Rebalance, Refusal,
+    ClusterUpdate, ClusterView, Event, Leader, PlannedMove, Reachability, Rebalance, Refusal, Wish,
 };
 use crate::api::dto::tls::tests::{cluster, root};
 use crate::api::words;
@@ -361,6 +361,16 @@ impl Leader for World {
             moves: moves.collect(),
             more: false,
         })
+    }
+
+    /// The ready node with the fewest containers, of those that have said how many they have.
+    async fn place(&self, wish: Wish) -> Result<NodeId, Refusal> {
+        let view = lock(&self.view);
+        let ready = view.statuses.iter();
+        let ready = ready.filter(|(_, status)| status.state == NodeState::Ready);
+        let count = |node: &NodeId| wish.load.get(node).map_or(u64::MAX, |load| load.containers);
+        let fewest = ready.map(|(node, _)| *node).min_by_key(count);
+        fewest.ok_or_else(|| Refusal::unavailable("no suitable node"))
     }
 
     async fn unlock_key(&self) -> Result<String, Refusal> {

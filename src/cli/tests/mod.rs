@@ -82,7 +82,7 @@ fn what_is_said_at_the_terminal_is_understood() {
         "node update --role boss n",
         "node rm",
         "node ls --filter role",
-        "--host tcp://x status",
+        "--host http://x status",
     ] {
         let words = std::iter::once("skein").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");

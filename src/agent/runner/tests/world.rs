@@ -240,6 +240,7 @@ impl World {
         };
         let settings = RunnerSettings {
             node: NodeSelf {
+                socket: None,
                 node: NodeId::from_bits(900),
                 hostname: "host".into(),
                 ..NodeSelf::default()

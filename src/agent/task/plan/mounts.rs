@@ -43,6 +43,9 @@ pub(in crate::agent) struct Mounts {
     pub(in crate::agent) make_binds: Vec<usize>,
 }
 
+/// Docker's socket, by both of its names.
+const DOCKER_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
+
 /// All mounts, outer ones before what is mounted inside of them. Without a context no text is a template.
 pub(in crate::agent) fn of(
     asked: &[MountSpec],
@@ -90,6 +93,20 @@ pub(in crate::agent) fn of(
         found.make_binds.extend(make.then_some(at));
     }
     Ok(found)
+}
+
+/// Gives whoever binds Docker's socket our own, where Docker's is not there.
+pub(super) fn give_own_socket(mounts: &mut [Mount], own: Option<&Path>) {
+    let Some(own) = own else { return };
+    for mount in mounts {
+        if let MountSource::Bind { path, .. } = &mut mount.source
+            && DOCKER_SOCKETS
+                .iter()
+                .any(|docker| Path::new(docker) == path)
+        {
+            *path = own.to_owned();
+        }
+    }
 }
 
 /// A name as Docker's anonymous volumes have: 64 digits, the same at each attempt for the same container.

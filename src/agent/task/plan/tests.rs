@@ -1,10 +1,12 @@
 //! Specs and images, and the containers that they make.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::mounts::give_own_socket;
 use super::*;
 use crate::model::container::{Mount, MountSource};
 use crate::model::dependency::Payload;
@@ -47,6 +49,7 @@ fn image() -> ImageConfig {
 
 fn node() -> NodeSelf {
     NodeSelf {
+        socket: None,
         node: NodeId::from_bits(4),
         hostname: "host".into(),
         log: LogConfig {
@@ -174,6 +177,43 @@ fn limits_are_limits_and_reservations_are_not() {
     assigned.spec.resources =
         serde_json::from_value(json!({"Limits": {"MemoryBytes": 5 << 20}})).unwrap();
     assert_eq!(plan_of(&assigned, &image()), Err(PlanError::Memory));
+}
+
+#[test]
+fn whoever_binds_dockers_socket_gets_our_own() {
+    let source = |path: &str| MountSource::Bind {
+        path: path.into(),
+        propagation: String::new(),
+        non_recursive: false,
+        depth: Default::default(),
+    };
+    let mut docker = Mount {
+        target: "/docker.sock".into(),
+        read_only: false,
+        source: source("/"),
+    };
+    for (asked, own, got) in [
+        (
+            "/var/run/docker.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/skein/skein.sock",
+        ),
+        (
+            "/run/docker.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/skein/skein.sock",
+        ),
+        ("/run/docker.sock", None, "/run/docker.sock"),
+        (
+            "/run/other.sock",
+            Some("/run/skein/skein.sock"),
+            "/run/other.sock",
+        ),
+    ] {
+        docker.source = source(asked);
+        give_own_socket(std::slice::from_mut(&mut docker), own.map(Path::new));
+        assert_eq!(docker.source, source(got));
+    }
 }
 
 #[test]
