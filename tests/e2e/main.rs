@@ -20,6 +20,7 @@ mod identity;
 mod image;
 mod images;
 mod join;
+mod native;
 mod node;
 mod quorum;
 mod readme;

@@ -91,6 +91,7 @@ fn every_command_of_the_readme_does_what_it_says() {
     changes(&mut page, &bed);
     rebalance(&mut page, &bed);
     services(&mut page, &bed);
+    without_docker(&mut page, &bed);
 
     page.read("sudo skein init --ca-cert root.crt --ca-key root.key");
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/own");
@@ -118,6 +119,18 @@ fn services(page: &mut Page, bed: &Bed) {
             let line = "docker -H unix:///run/skein/skein.sock service logs web";
             page.run(bed, 1, line);
         }
+    }
+}
+
+fn without_docker(page: &mut Page, bed: &Bed) {
+    for line in [
+        "skein service create --detach --name hello skein/whoami",
+        "skein service ps hello",
+        "skein service ls",
+        "skein service rm hello",
+        "skein completion bash",
+    ] {
+        assert!(!page.run(bed, 1, line).is_empty(), "{line}");
     }
 }
 
