@@ -47,6 +47,11 @@ pub(super) fn decimal(bytes: f64) -> String {
     size(bytes, 1000.0, 3, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
+/// Bytes in thousands, a digit finer: `1.234MB`.
+pub(super) fn fine(bytes: f64) -> String {
+    size(bytes, 1000.0, 4, &["B", "kB", "MB", "GB", "TB", "PB"])
+}
+
 /// Bytes in powers of two: `1.5GiB`.
 pub(super) fn binary(bytes: f64) -> String {
     size(bytes, 1024.0, 4, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
@@ -159,6 +164,14 @@ mod tests {
                 (thousands, twos)
             );
         }
+    }
+
+    #[test]
+    fn totals_have_a_digit_more() {
+        assert_eq!(
+            (fine(2_048_123.0).as_str(), fine(1500.0).as_str()),
+            ("2.048MB", "1.5kB")
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::board::{Board, Line};
 use super::client::frames::Lines;
 use super::client::stream::{Ask, REGISTRY_AUTH, Reply};
 use super::client::{Client, ClientError, encode};
-use super::human::{cut, date, decimal, short, span};
+use super::human::{cut, date, decimal, fine, short, span};
 use super::inspect::{self, InspectArgs};
 use super::output::{complain, note, say};
 use super::rows::{Column, Listing, list, number, row, show};
@@ -53,7 +53,7 @@ pub(super) async fn run(client: &Client, command: ImageCommand) -> anyhow::Resul
             let mut filters = args.filter.clone();
             filters.push(("dangling".into(), (!args.all).to_string()));
             let freed = prune(client, "images", &filters).await?;
-            say(format!("Total reclaimed space: {}", decimal(freed as f64)));
+            say(format!("Total reclaimed space: {}", fine(freed as f64)));
             Ok(())
         }
     }
@@ -80,11 +80,12 @@ pub(super) async fn prune(
     filters: &[(String, String)],
 ) -> anyhow::Result<i64> {
     let target = format!("/{collection}/prune?{}", super::rows::query(filters));
-    let done = client
-        .open(Ask::post(target).patiently())
-        .await?
-        .value()
-        .await?;
+    let done = match client.open(Ask::post(target).patiently()).await {
+        Ok(reply) => reply.value().await?,
+        // A daemon that cannot clean such things up has none of them to spare.
+        Err(ClientError::Refused { status: 404, .. }) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
     for field in [
         "/ContainersDeleted",
         "/VolumesDeleted",

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::client::frames::Lines;
 use super::client::stream::Ask;
 use super::container::logs::moment;
-use super::human::{binary, decimal};
+use super::human::{binary, fine};
 use super::image::{PruneArgs, agrees, prune};
 use super::output::{pretty, say};
 use super::rows::{Column, list, number, query, row, show};
@@ -80,10 +80,10 @@ fn df_rows(usage: &Value) -> Vec<Value> {
             ("Type", kind.to_owned()),
             ("TotalCount", total.to_string()),
             ("Active", active.to_string()),
-            ("Size", decimal(size as f64)),
+            ("Size", fine(size as f64)),
             (
                 "Reclaimable",
-                format!("{}{share}", decimal(free.max(0) as f64)),
+                format!("{}{share}", fine(free.max(0) as f64)),
             ),
         ])
     };
@@ -282,7 +282,7 @@ async fn prune_all(client: &Client, args: &SystemPruneArgs) -> anyhow::Result<()
         freed += prune(client, "volumes", &[]).await?;
     }
     freed += prune(client, "images", &images).await?;
-    say(format!("Total reclaimed space: {}", decimal(freed as f64)));
+    say(format!("Total reclaimed space: {}", fine(freed as f64)));
     Ok(())
 }
 

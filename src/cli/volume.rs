@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{Client, encode};
-use super::human::{decimal, natural};
+use super::human::{fine, natural};
 use super::image::{PruneArgs, agrees, prune};
 use super::inspect::{self, InspectArgs, NamesArgs, each};
 use super::output::say;
@@ -98,7 +98,7 @@ pub(super) async fn run(client: &Client, command: VolumeCommand) -> anyhow::Resu
                     filters.push(("all".into(), "true".into()));
                 }
                 let freed = prune(client, "volumes", &filters).await?;
-                say(format!("Total reclaimed space: {}", decimal(freed as f64)));
+                say(format!("Total reclaimed space: {}", fine(freed as f64)));
             }
             Ok(())
         }

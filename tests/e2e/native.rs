@@ -1,5 +1,7 @@
 //! `skein` without docker: the same commands and flags, the same objects, the same tables.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::bed::Bed;
@@ -97,10 +99,14 @@ fn flags_mean_what_they_mean_to_docker() {
             );
             let sorted = |name: String| {
                 let mut spec = spec(&bed, &name);
-                // Docker's client brings variables into an order of chance.
+                // Docker's client brings some lists into an order of chance.
                 let env = spec.pointer_mut("/TaskTemplate/ContainerSpec/Env");
                 if let Some(Value::Array(env)) = env {
                     env.sort_by_key(Value::to_string);
+                }
+                let reserved = "/TaskTemplate/Resources/Reservations/GenericResources";
+                if let Some(Value::Array(kinds)) = spec.pointer_mut(reserved) {
+                    kinds.sort_by_key(Value::to_string);
                 }
                 spec
             };
@@ -147,7 +153,7 @@ fn lists_are_dockers(bed: &Bed) {
 #[track_caller]
 fn refusals(bed: &Bed) {
     for (line, complaint) in [
-        ("servise ls", "a similar subcommand exists: 'service'"),
+        ("servise ls", "'service'"),
         ("service inspect nothing", "no such service: nothing"),
         (
             "service create --mode global --replicas 2 image",
@@ -193,41 +199,7 @@ fn containers_images_and_volumes_are_looked_after() {
     let task = until_runs(&bed, 1, "web", 1, secs(30)).remove(0);
     let name = format!("web.1.{}", task.id());
 
-    let format = "{{.ID}} {{.Name}} {{.Node}} {{.DesiredState}}";
-    let ps = ["service", "ps", "web", "--format", format];
-    assert_eq!(bed.skein(1, &ps).ok(), bed.docker(1, &ps).ok());
-    eventually(secs(10), "the log has both outputs", || {
-        let said = skein(&bed, "service logs web");
-        let told = format!("{}{}", said.out, said.err);
-        let has = |word: &str| {
-            told.lines()
-                .any(|line| line.starts_with("web.1.") && line.ends_with(&format!("| {word}")))
-        };
-        (has("out") && has("err")).then_some(()).ok_or(told)
-    });
-    assert_eq!(
-        skein(&bed, &format!("logs --tail 5 {name}")).out.trim(),
-        "out"
-    );
-    let lines = "ps --no-trunc --format {{.Names}}:{{.State}}:{{.Image}}";
-    assert_eq!(skein(&bed, lines).ok(), docker(&bed, lines).ok());
-
-    let ended = bed.skein(
-        1,
-        &[
-            "exec",
-            &name,
-            "sh",
-            "-c",
-            "echo in; echo beside >&2; exit 7",
-        ],
-    );
-    assert_eq!(
-        (ended.code, ended.out.trim(), ended.err.trim()),
-        (Some(7), "in", "beside")
-    );
-    let shown = bed.skein(1, &["exec", "-e", "A=b", &name, "sh", "-c", "echo $A"]);
-    assert_eq!(shown.ok(), "b");
+    shows_and_enters(&bed, &name);
     copies(&bed, &name);
     assert!(skein(&bed, &format!("top {name}")).ok().contains("sleep"));
     assert!(
@@ -250,6 +222,39 @@ fn containers_images_and_volumes_are_looked_after() {
         "{seen}"
     );
     skein(&bed, "service rm web").ok();
+}
+
+#[track_caller]
+fn shows_and_enters(bed: &Bed, name: &str) {
+    let format = "{{.ID}} {{.Name}} {{.Node}} {{.DesiredState}}";
+    let ps = ["service", "ps", "web", "--format", format];
+    assert_eq!(bed.skein(1, &ps).ok(), bed.docker(1, &ps).ok());
+    eventually(secs(10), "the log has both outputs", || {
+        let said = skein(bed, "service logs web");
+        let told = format!("{}{}", said.out, said.err);
+        let has = |word: &str| {
+            told.lines()
+                .any(|line| line.starts_with("web.1.") && line.ends_with(&format!("| {word}")))
+        };
+        (has("out") && has("err")).then_some(()).ok_or(told)
+    });
+    assert_eq!(
+        skein(bed, &format!("logs --tail 5 {name}")).out.trim(),
+        "out"
+    );
+    let lines = "ps --no-trunc --format {{.Names}}:{{.State}}:{{.Image}}";
+    assert_eq!(skein(bed, lines).ok(), docker(bed, lines).ok());
+
+    let ended = bed.skein(
+        1,
+        &["exec", name, "sh", "-c", "echo in; echo beside >&2; exit 7"],
+    );
+    assert_eq!(
+        (ended.code, ended.out.trim(), ended.err.trim()),
+        (Some(7), "in", "beside")
+    );
+    let shown = bed.skein(1, &["exec", "-e", "A=b", name, "sh", "-c", "echo $A"]);
+    assert_eq!(shown.ok(), "b");
 }
 
 #[track_caller]
@@ -368,41 +373,7 @@ fn a_stack_is_the_one_that_docker_makes() {
     assert!(order.is_sorted(), "{said}");
     let before = until_runs(&bed, 1, "s_web", 2, secs(30));
 
-    // Docker's own files know no conditions.
-    let text = stack(&pinned(), 2);
-    let (begins, rest) = text.split_once("      db: {condition").expect("it waits");
-    let (_, ends) = rest
-        .split_once("successfully}\n")
-        .expect("it waits for two");
-    let begins = begins.trim_end().trim_end_matches("depends_on:");
-    let theirs = format!("{begins}depends_on: [db, setup]\n{ends}");
-    std::fs::write(&file, theirs).expect("it is written");
-    docker(&bed, &format!("{deploy} d")).ok();
-    for name in ["web", "db", "setup"] {
-        let plain = |stack: &str| {
-            let text = spec(&bed, &format!("{stack}_{name}")).to_string();
-            text.replace("\"d\"", "\"s\"").replace("\"d_", "\"s_")
-        };
-        assert_eq!(plain("s"), plain("d"), "{name}");
-    }
-    for line in [
-        "stack ls",
-        "stack services s",
-        "stack services d --format {{.Name}}",
-    ] {
-        assert_eq!(
-            words(&skein(&bed, line).ok()),
-            words(&docker(&bed, line).ok()),
-            "{line}"
-        );
-    }
-    let ps =
-        "stack ps s --filter desired-state=running --format {{.Name}}:{{.Node}}:{{.CurrentState}}";
-    assert_eq!(
-        skein(&bed, ps).ok().lines().count(),
-        docker(&bed, ps).ok().lines().count()
-    );
-
+    the_same_as_dockers(&bed, &file, &deploy);
     std::fs::write(&file, stack(&pinned(), 2)).expect("it is written");
     skein(&bed, &format!("{deploy} s")).ok();
     let after = until_runs(&bed, 1, "s_web", 2, secs(30));
@@ -428,4 +399,43 @@ fn a_stack_is_the_one_that_docker_makes() {
     skein(&bed, "stack rm d").ok();
     assert_eq!(docker(&bed, "stack ls --format {{.Name}}").ok(), "");
     assert_eq!(skein(&bed, "service ls -q").ok(), "");
+}
+
+/// What docker makes of the same file, and how both show it.
+#[track_caller]
+fn the_same_as_dockers(bed: &Bed, file: &Path, deploy: &str) {
+    // Docker's own files know no conditions.
+    let text = stack(&pinned(), 2);
+    let (begins, rest) = text.split_once("      db: {condition").expect("it waits");
+    let (_, ends) = rest
+        .split_once("successfully}\n")
+        .expect("it waits for two");
+    let begins = begins.trim_end().trim_end_matches("depends_on:");
+    let theirs = format!("{begins}depends_on: [db, setup]\n{ends}");
+    std::fs::write(file, theirs).expect("it is written");
+    docker(bed, &format!("{deploy} d")).ok();
+    for name in ["web", "db", "setup"] {
+        let plain = |stack: &str| {
+            let text = spec(bed, &format!("{stack}_{name}")).to_string();
+            text.replace("\"d\"", "\"s\"").replace("\"d_", "\"s_")
+        };
+        assert_eq!(plain("s"), plain("d"), "{name}");
+    }
+    for line in [
+        "stack ls",
+        "stack services s",
+        "stack services d --format {{.Name}}",
+    ] {
+        assert_eq!(
+            words(&skein(bed, line).ok()),
+            words(&docker(bed, line).ok()),
+            "{line}"
+        );
+    }
+    let ps =
+        "stack ps s --filter desired-state=running --format {{.Name}}:{{.Node}}:{{.CurrentState}}";
+    assert_eq!(
+        skein(bed, ps).ok().lines().count(),
+        docker(bed, ps).ok().lines().count()
+    );
 }

@@ -513,6 +513,10 @@ mod tests {
             let body = made(&format!("{flags} image")).unwrap();
             assert_eq!(body.pointer(pointer), Some(&value), "{flags}");
         }
+    }
+
+    #[test]
+    fn words_behind_the_image_are_its_command() {
         assert_eq!(
             made("image sh -c x").unwrap()["Cmd"],
             json!(["sh", "-c", "x"])

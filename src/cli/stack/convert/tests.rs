@@ -137,168 +137,167 @@ fn one(lines: &str, beside: &str) -> Result<Value, String> {
     converted(&text).map(|stack| service(&stack, "web"))
 }
 
+/// A line of a service, where it stands in the spec, and as what.
+const KEYS: &[(&str, &str, &str)] = &[
+    (
+        "command: a 'b c'",
+        "/TaskTemplate/ContainerSpec/Args",
+        r#"["a", "b c"]"#,
+    ),
+    (
+        "entrypoint: [x, y]",
+        "/TaskTemplate/ContainerSpec/Command",
+        r#"["x", "y"]"#,
+    ),
+    (
+        "environment: {B: 2, A: null}",
+        "/TaskTemplate/ContainerSpec/Env",
+        r#"["A", "B=2"]"#,
+    ),
+    (
+        "labels: {a: b}",
+        "/TaskTemplate/ContainerSpec/Labels/a",
+        r#""b""#,
+    ),
+    (
+        "extra_hosts: ['db:10.0.0.1']",
+        "/TaskTemplate/ContainerSpec/Hosts",
+        r#"["10.0.0.1 db"]"#,
+    ),
+    (
+        "dns: 1.1.1.1",
+        "/TaskTemplate/ContainerSpec/DNSConfig/Nameservers",
+        r#"["1.1.1.1"]"#,
+    ),
+    (
+        "healthcheck: {test: 'curl x', interval: 1m, retries: 3}",
+        "/TaskTemplate/ContainerSpec/Healthcheck",
+        r#"{"Test": ["CMD-SHELL", "curl x"], "Interval": 60000000000, "Retries": 3}"#,
+    ),
+    (
+        "healthcheck: {disable: true}",
+        "/TaskTemplate/ContainerSpec/Healthcheck/Test",
+        r#"["NONE"]"#,
+    ),
+    (
+        "logging: {driver: json-file, options: {max-file: 3}}",
+        "/TaskTemplate/LogDriver",
+        r#"{"Name": "json-file", "Options": {"max-file": "3"}}"#,
+    ),
+    (
+        "cap_add: [net_admin]",
+        "/TaskTemplate/ContainerSpec/CapabilityAdd",
+        r#"["CAP_NET_ADMIN"]"#,
+    ),
+    (
+        "ulimits: {nproc: 5, nofile: {soft: 1, hard: 2}}",
+        "/TaskTemplate/ContainerSpec/Ulimits",
+        r#"[{"Name": "nofile", "Soft": 1, "Hard": 2}, {"Name": "nproc", "Soft": 5, "Hard": 5}]"#,
+    ),
+    (
+        "sysctls: [net.x=1]",
+        "/TaskTemplate/ContainerSpec/Sysctls",
+        r#"{"net.x": "1"}"#,
+    ),
+    (
+        "tmpfs: /t",
+        "/TaskTemplate/ContainerSpec/Mounts/0",
+        r#"{"Type": "tmpfs", "Target": "/t"}"#,
+    ),
+    (
+        "volumes: ['./x:/x:ro']",
+        "/TaskTemplate/ContainerSpec/Mounts/0",
+        r#"{"Type": "bind", "Source": "/stack/x", "Target": "/x", "ReadOnly": true}"#,
+    ),
+    (
+        "volumes: [{type: tmpfs, target: /t, tmpfs: {size: 1m}}]",
+        "/TaskTemplate/ContainerSpec/Mounts/0/TmpfsOptions/SizeBytes",
+        r#"1048576"#,
+    ),
+    (
+        "hostname: '{{.Node.Hostname}}'",
+        "/TaskTemplate/ContainerSpec/Hostname",
+        r#""{{.Node.Hostname}}""#,
+    ),
+    ("init: true", "/TaskTemplate/ContainerSpec/Init", r#"true"#),
+    (
+        "read_only: true",
+        "/TaskTemplate/ContainerSpec/ReadOnly",
+        r#"true"#,
+    ),
+    (
+        "stdin_open: true",
+        "/TaskTemplate/ContainerSpec/OpenStdin",
+        r#"true"#,
+    ),
+    (
+        "restart: on-failure:3",
+        "/TaskTemplate/RestartPolicy",
+        r#"{"Condition": "on-failure", "MaxAttempts": 3}"#,
+    ),
+    (
+        "restart: always",
+        "/TaskTemplate/RestartPolicy",
+        r#"{"Condition": "any"}"#,
+    ),
+    ("scale: 3", "/Mode", r#"{"Replicated": {"Replicas": 3}}"#),
+    (
+        "deploy: {replicas: '4'}",
+        "/Mode",
+        r#"{"Replicated": {"Replicas": 4}}"#,
+    ),
+    ("deploy: {mode: global}", "/Mode", r#"{"Global": {}}"#),
+    (
+        "deploy: {mode: replicated-job, replicas: 2}",
+        "/Mode",
+        r#"{"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 2}}"#,
+    ),
+    (
+        "deploy: {endpoint_mode: DNSRR}",
+        "/EndpointSpec/Mode",
+        r#""dnsrr""#,
+    ),
+    (
+        "deploy: {resources: {limits: {cpus: '0.5', memory: 64M, pids: 9}}}",
+        "/TaskTemplate/Resources/Limits",
+        r#"{"NanoCPUs": 500000000, "MemoryBytes": 67108864, "Pids": 9}"#,
+    ),
+    (
+        "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]}}}",
+        "/TaskTemplate/Resources/Reservations/GenericResources/0/DiscreteResourceSpec",
+        r#"{"Kind": "gpu", "Value": 2}"#,
+    ),
+    (
+        "mem_limit: 1g",
+        "/TaskTemplate/Resources/Limits/MemoryBytes",
+        r#"1073741824"#,
+    ),
+    (
+        "deploy: {placement: {preferences: [{spread: node.id}], max_replicas_per_node: 1}}",
+        "/TaskTemplate/Placement",
+        r#"{"Constraints": [], "Preferences": [{"Spread": {"SpreadDescriptor": "node.id"}}], "MaxReplicas": 1}"#,
+    ),
+    (
+        "deploy: {update_config: {order: start-first}}",
+        "/UpdateConfig",
+        r#"{"Parallelism": 1, "MaxFailureRatio": 0.0, "Order": "start-first"}"#,
+    ),
+    (
+        "deploy: {rollback_config: {monitor: 2s}}",
+        "/RollbackConfig/Monitor",
+        r#"2000000000"#,
+    ),
+    (
+        "ports: [{target: 80, published: 8080, mode: host}]",
+        "/EndpointSpec/Ports/0/PublishMode",
+        r#""host""#,
+    ),
+];
+
 #[test]
 fn each_key_of_a_service_has_its_field() {
-    let second = 1_000_000_000_i64;
-    for (lines, pointer, value) in [
-        (
-            "command: a 'b c'",
-            "/TaskTemplate/ContainerSpec/Args",
-            json!(["a", "b c"]),
-        ),
-        (
-            "entrypoint: [x, y]",
-            "/TaskTemplate/ContainerSpec/Command",
-            json!(["x", "y"]),
-        ),
-        (
-            "environment: {B: 2, A: null}",
-            "/TaskTemplate/ContainerSpec/Env",
-            json!(["A", "B=2"]),
-        ),
-        (
-            "labels: {a: b}",
-            "/TaskTemplate/ContainerSpec/Labels/a",
-            json!("b"),
-        ),
-        (
-            "extra_hosts: ['db:10.0.0.1']",
-            "/TaskTemplate/ContainerSpec/Hosts",
-            json!(["10.0.0.1 db"]),
-        ),
-        (
-            "dns: 1.1.1.1",
-            "/TaskTemplate/ContainerSpec/DNSConfig/Nameservers",
-            json!(["1.1.1.1"]),
-        ),
-        (
-            "healthcheck: {test: 'curl x', interval: 1m, retries: 3}",
-            "/TaskTemplate/ContainerSpec/Healthcheck",
-            json!({"Test": ["CMD-SHELL", "curl x"], "Interval": 60 * second, "Retries": 3}),
-        ),
-        (
-            "healthcheck: {disable: true}",
-            "/TaskTemplate/ContainerSpec/Healthcheck/Test",
-            json!(["NONE"]),
-        ),
-        (
-            "logging: {driver: json-file, options: {max-file: 3}}",
-            "/TaskTemplate/LogDriver",
-            json!({"Name": "json-file", "Options": {"max-file": "3"}}),
-        ),
-        (
-            "cap_add: [net_admin]",
-            "/TaskTemplate/ContainerSpec/CapabilityAdd",
-            json!(["CAP_NET_ADMIN"]),
-        ),
-        (
-            "ulimits: {nproc: 5, nofile: {soft: 1, hard: 2}}",
-            "/TaskTemplate/ContainerSpec/Ulimits",
-            json!([{"Name": "nofile", "Soft": 1, "Hard": 2}, {"Name": "nproc", "Soft": 5, "Hard": 5}]),
-        ),
-        (
-            "sysctls: [net.x=1]",
-            "/TaskTemplate/ContainerSpec/Sysctls",
-            json!({"net.x": "1"}),
-        ),
-        (
-            "tmpfs: /t",
-            "/TaskTemplate/ContainerSpec/Mounts/0",
-            json!({"Type": "tmpfs", "Target": "/t"}),
-        ),
-        (
-            "volumes: ['./x:/x:ro']",
-            "/TaskTemplate/ContainerSpec/Mounts/0",
-            json!({"Type": "bind", "Source": "/stack/x", "Target": "/x", "ReadOnly": true}),
-        ),
-        (
-            "volumes: [{type: tmpfs, target: /t, tmpfs: {size: 1m}}]",
-            "/TaskTemplate/ContainerSpec/Mounts/0/TmpfsOptions/SizeBytes",
-            json!(1 << 20),
-        ),
-        (
-            "hostname: '{{.Node.Hostname}}'",
-            "/TaskTemplate/ContainerSpec/Hostname",
-            json!("{{.Node.Hostname}}"),
-        ),
-        (
-            "init: true",
-            "/TaskTemplate/ContainerSpec/Init",
-            json!(true),
-        ),
-        (
-            "read_only: true",
-            "/TaskTemplate/ContainerSpec/ReadOnly",
-            json!(true),
-        ),
-        (
-            "stdin_open: true",
-            "/TaskTemplate/ContainerSpec/OpenStdin",
-            json!(true),
-        ),
-        (
-            "restart: on-failure:3",
-            "/TaskTemplate/RestartPolicy",
-            json!({"Condition": "on-failure", "MaxAttempts": 3}),
-        ),
-        (
-            "restart: always",
-            "/TaskTemplate/RestartPolicy",
-            json!({"Condition": "any"}),
-        ),
-        ("scale: 3", "/Mode", json!({"Replicated": {"Replicas": 3}})),
-        (
-            "deploy: {replicas: '4'}",
-            "/Mode",
-            json!({"Replicated": {"Replicas": 4}}),
-        ),
-        ("deploy: {mode: global}", "/Mode", json!({"Global": {}})),
-        (
-            "deploy: {mode: replicated-job, replicas: 2}",
-            "/Mode",
-            json!({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 2}}),
-        ),
-        (
-            "deploy: {endpoint_mode: DNSRR}",
-            "/EndpointSpec/Mode",
-            json!("dnsrr"),
-        ),
-        (
-            "deploy: {resources: {limits: {cpus: '0.5', memory: 64M, pids: 9}}}",
-            "/TaskTemplate/Resources/Limits",
-            json!({"NanoCPUs": 500_000_000, "MemoryBytes": 64 << 20, "Pids": 9}),
-        ),
-        (
-            "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]}}}",
-            "/TaskTemplate/Resources/Reservations/GenericResources/0/DiscreteResourceSpec",
-            json!({"Kind": "gpu", "Value": 2}),
-        ),
-        (
-            "mem_limit: 1g",
-            "/TaskTemplate/Resources/Limits/MemoryBytes",
-            json!(1 << 30),
-        ),
-        (
-            "deploy: {placement: {preferences: [{spread: node.id}], max_replicas_per_node: 1}}",
-            "/TaskTemplate/Placement",
-            json!({"Constraints": [], "Preferences": [{"Spread": {"SpreadDescriptor": "node.id"}}], "MaxReplicas": 1}),
-        ),
-        (
-            "deploy: {update_config: {order: start-first}}",
-            "/UpdateConfig",
-            json!({"Parallelism": 1, "MaxFailureRatio": 0.0, "Order": "start-first"}),
-        ),
-        (
-            "deploy: {rollback_config: {monitor: 2s}}",
-            "/RollbackConfig/Monitor",
-            json!(2 * second),
-        ),
-        (
-            "ports: [{target: 80, published: 8080, mode: host}]",
-            "/EndpointSpec/Ports/0/PublishMode",
-            json!("host"),
-        ),
-    ] {
+    for (lines, pointer, value) in KEYS {
+        let value: Value = serde_json::from_str(value).unwrap();
         let spec = one(lines, "").unwrap();
         assert_eq!(spec.pointer(pointer), Some(&value), "{lines}");
     }
