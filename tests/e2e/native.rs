@@ -154,7 +154,7 @@ fn lists_are_dockers(bed: &Bed) {
 fn refusals(bed: &Bed) {
     for (line, complaint) in [
         ("servise ls", "'service'"),
-        ("service inspect nothing", "no such service: nothing"),
+        ("service inspect nothing", "service nothing not found"),
         (
             "service create --mode global --replicas 2 image",
             "replicas can only be used",
@@ -168,7 +168,7 @@ fn refusals(bed: &Bed) {
             "/nowhere.yml cannot be read",
         ),
         ("inspect nothing", "no such object: nothing"),
-        ("service ps nothing", "no such service: nothing"),
+        ("service ps nothing", "service nothing not found"),
     ] {
         skein(bed, line).refused_with(complaint);
     }
