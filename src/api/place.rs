@@ -1,23 +1,18 @@
 //! Where a container is, and how a request for it gets there.
 //!
 //! A container of this node is answered for here. Another's is found by asking the leader where the task is that it
-//! belongs to, else the nodes whether its user has made it there, and the request is carried to that node as it is, body,
-//! upgrade and all. What arrives from another node
-//! is never carried on. An execution's ID ends with its node's.
-
-use std::time::Duration;
+//! belongs to, and when it knows of none, and what is named looks like an ID, by asking the nodes whether their user has
+//! made it. The request is carried to that node as it is, body, upgrade and all. What arrives from another node is never
+//! carried on. An execution's ID ends with its node's.
 
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 use super::backend::containers::Container;
 use super::backend::{Leader, Refusal, RefusalClass};

@@ -31,7 +31,8 @@ use crate::model::{Service, ServiceSpec};
 /// The service that a request's body describes.
 #[cfg(any(test, fuzzing))]
 pub(super) fn spec_of(call: &Call) -> Result<ServiceSpec, super::backend::Refusal> {
-    request::spec(call, || "made-up".into())
+    let state = crate::cluster::store::State::default();
+    request::spec(call, &state, None, || "made-up".into())
 }
 
 /// What `GET /services` filters by.

@@ -1,4 +1,9 @@
 //! The daemon's client: one HTTP request over the unix socket at a time, with a deadline.
+//!
+//! What streams, in or out, and conversations are in [`stream`].
+
+pub(super) mod frames;
+pub(super) mod stream;
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
 
 /// How long a question may take; the daemon itself gives up on the leader after less.
 pub(super) const ASK: Duration = Duration::from_secs(30);
@@ -72,12 +78,17 @@ pub(super) enum ClientError {
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     path: PathBuf,
+    /// Drives the connections of streams, each until its stream is let go.
+    connections: TaskTracker,
 }
 
 impl Client {
     /// A client of the socket at `path`; nothing is connected yet.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            connections: TaskTracker::new(),
+        }
     }
 
     /// The socket.
@@ -103,6 +114,24 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Bytes, ClientError> {
         self.ask(Method::POST, target, body, CHANGE).await
+    }
+
+    /// `POST` with a JSON body, for an answer in JSON.
+    pub(super) async fn tell(
+        &self,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        parsed(&self.post(target, body).await?)
+    }
+
+    /// `GET`, as JSON; `None` when there is no such thing.
+    pub(super) async fn find(&self, target: &str) -> Result<Option<Value>, ClientError> {
+        match self.get(target).await {
+            Ok(found) => Ok(Some(found)),
+            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// `DELETE`.
@@ -190,6 +219,14 @@ fn group_of(path: &Path) -> String {
     named.unwrap_or_else(|| {
         "skein, after the daemon is started again with that group on the machine".into()
     })
+}
+
+/// An answer in JSON; no answer is `null`.
+pub(super) fn parsed(body: &[u8]) -> Result<Value, ClientError> {
+    match body.trim_ascii() {
+        b"" => Ok(Value::Null),
+        body => serde_json::from_slice(body).map_err(ClientError::Nonsense),
+    }
 }
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> ClientError {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::output::table;
+use super::rows::Column;
 use super::template::{Template, TemplateError};
 
 /// What `--format` says.
@@ -31,10 +32,11 @@ impl Format {
         }
     }
 
-    /// The rows, written; `own` makes the command's own table.
+    /// The rows, written; `own` makes the command's own table, and `columns` tells the headers of its fields.
     pub(super) fn render(
         &self,
         rows: &[Value],
+        columns: &[Column],
         own: impl FnOnce(&[Value]) -> String,
     ) -> Result<String, TemplateError> {
         let lines = |render: &dyn Fn(&Value) -> Result<String, TemplateError>| {
@@ -46,7 +48,7 @@ impl Format {
             Self::Json => lines(&|row| Ok(row.to_string())),
             Self::Lines(template) => lines(&|row| template.render(row)),
             Self::TableOf(template) => {
-                let headers = template.headers();
+                let headers = template.headers(columns);
                 let headers: Vec<&str> = headers.split('\t').collect();
                 let cells: Result<Vec<Vec<String>>, _> = rows
                     .iter()
@@ -74,7 +76,7 @@ mod tests {
         ];
         let format = Format::parse(format).unwrap();
         format
-            .render(&rows, |rows| format!("{} rows", rows.len()))
+            .render(&rows, &[], |rows| format!("{} rows", rows.len()))
             .unwrap()
     }
 

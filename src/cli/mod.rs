@@ -4,23 +4,38 @@
 //! as one line, `skein: what went wrong: why`, and exit code 1 (2 for wrong arguments).
 #![expect(clippy::print_stderr, reason = "the command line is what prints")]
 
+mod blob;
+mod board;
 mod client;
+mod container;
 mod context;
 mod daemon;
 mod format;
+mod human;
+mod image;
 mod init;
+mod inspect;
 mod join;
 mod leave;
+mod network;
 mod node;
 mod output;
+mod parts;
 mod recover;
+mod registry;
+mod rows;
+mod service;
+mod stack;
 mod start;
 mod status;
 mod swarm;
+mod system;
 mod template;
+mod terminal;
 mod token;
 mod values;
 mod version;
+mod volume;
 mod whoami;
 
 use std::process::ExitCode;
@@ -28,6 +43,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
+use parts::references::Kind;
 
 /// Skein makes Linux machines work as one Docker host.
 #[derive(Debug, Parser)]
@@ -40,16 +56,15 @@ use client::Client;
         Then use docker as ever, after  skein context --use"
 )]
 pub struct Cli {
-    /// The daemon's socket; for `skein daemon`, tcp://ADDRESS:PORT is where it listens besides
+    /// The daemon's socket [env: SKEIN_HOST=] [default: unix:///run/skein/skein.sock]; for `skein daemon`,
+    /// tcp://ADDRESS:PORT is where it listens besides
     #[arg(
         long,
         global = true,
-        env = "SKEIN_HOST",
-        default_value = "unix:///run/skein/skein.sock",
-        value_parser = values::host,
+        value_parser = values::host_or_entry,
         value_name = "unix://PATH"
     )]
-    host: values::Host,
+    host: Vec<values::HostOrEntry>,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,6 +77,41 @@ enum Command {
     Token(token::TokenArgs),
     #[command(subcommand)]
     Node(node::NodeCommand),
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    #[command(subcommand)]
+    Stack(stack::StackCommand),
+    /// Keep, show and remove keys and other secrets for services
+    #[command(subcommand)]
+    Secret(blob::BlobCommand),
+    /// Keep, show and remove configuration files for services
+    #[command(subcommand)]
+    Config(blob::BlobCommand),
+    #[command(flatten)]
+    OfContainer(container::ContainerCommand),
+    /// Show and change containers
+    #[command(subcommand)]
+    Container(container::ContainerCommand),
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    Images(image::LsArgs),
+    Pull(image::PullArgs),
+    Push(image::PushArgs),
+    Load(image::LoadArgs),
+    Save(image::SaveArgs),
+    Tag(image::TagArgs),
+    Rmi(image::RmiArgs),
+    History(image::HistoryArgs),
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    #[command(subcommand)]
+    System(system::SystemCommand),
+    Info(system::InfoArgs),
+    Events(system::EventsArgs),
+    Inspect(inspect::AnyArgs),
+    Completion(system::CompletionArgs),
     Status(status::StatusArgs),
     Recover(recover::RecoverArgs),
     Unlock(swarm::UnlockArgs),
@@ -71,29 +121,83 @@ enum Command {
     Whoami(whoami::WhoamiArgs),
 }
 
-/// Does what the arguments say. Returns when a client command is through or the daemon has stopped.
-pub fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
-        Command::Daemon(args) => daemon::run(args, cli.host),
-        Command::Whoami(args) => whoami::run(&args),
-        Command::Context(args) => context::run(&args, &cli.host),
-        command => run_client(cli.host, command),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::complain(&error);
-            ExitCode::FAILURE
+/// The exit code of something that ran, passed on without a word.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it ended with exit code {0}")]
+struct Exit(u8);
+
+impl Exit {
+    /// An end with this code; zero is none to speak of.
+    fn with(code: i64) -> anyhow::Result<()> {
+        match code {
+            0 => Ok(()),
+            code => Err(Self(u8::try_from(code & 0xff).unwrap_or(1)).into()),
         }
     }
 }
 
-fn run_client(host: values::Host, command: Command) -> anyhow::Result<()> {
+/// Does what the arguments say. Returns when a client command is through or the daemon has stopped.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Whoami(args) => whoami::run(&args),
+        command => of_daemon(cli.host, command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Exit>() {
+            Some(Exit(code)) => ExitCode::from(*code),
+            None => {
+                output::complain(&error);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// What runs a daemon, asks one, or is about one.
+fn of_daemon(hosts: Vec<values::HostOrEntry>, mut command: Command) -> anyhow::Result<()> {
+    let host = take_entries(hosts, &mut command)?;
+    match command {
+        Command::Daemon(args) => daemon::run(args, host),
+        Command::Context(args) => context::run(&args, &host),
+        command => run_client(&host, command),
+    }
+}
+
+fn run_client(host: &values::Host, command: Command) -> anyhow::Result<()> {
     let client = Client::new(host.path()?);
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(dispatch(&client, command))
+        .build()?;
+    let done = runtime.block_on(dispatch(&client, command));
+    // A read of the keyboard that nobody waits for any more holds nothing up.
+    runtime.shutdown_background();
+    done
+}
+
+/// The daemon's socket. `service create --host NAME:IP` is docker's, so `--host` there may be an entry of the hosts
+/// file as well; anywhere else that is an error.
+fn take_entries(
+    hosts: Vec<values::HostOrEntry>,
+    command: &mut Command,
+) -> anyhow::Result<values::Host> {
+    let mut found = None;
+    for host in hosts {
+        match (host, &mut *command) {
+            (values::HostOrEntry::Host(host), _) => found = Some(host),
+            (
+                values::HostOrEntry::Entry(entry),
+                Command::Service(service::ServiceCommand::Create(args)),
+            ) => args.hosts.push(entry),
+            (values::HostOrEntry::Entry(entry), _) => {
+                anyhow::bail!("--host {entry}: give the socket as unix:///path/to/skein.sock")
+            }
+        }
+    }
+    match found {
+        Some(host) => Ok(host),
+        None => values::usual_host(),
+    }
 }
 
 async fn dispatch(client: &Client, command: Command) -> anyhow::Result<()> {
@@ -103,6 +207,29 @@ async fn dispatch(client: &Client, command: Command) -> anyhow::Result<()> {
         Command::Leave(args) => leave::run(client, args).await,
         Command::Token(args) => token::run(client, args).await,
         Command::Node(command) => node::run(client, command).await,
+        Command::Service(command) => service::run(client, command).await,
+        Command::Stack(command) => stack::run(client, command).await,
+        Command::Secret(command) => blob::run(client, Kind::Secret, command).await,
+        Command::Config(command) => blob::run(client, Kind::Config, command).await,
+        Command::OfContainer(command) | Command::Container(command) => {
+            container::run(client, command).await
+        }
+        Command::Image(command) => image::run(client, command).await,
+        Command::Images(args) => image::ls(client, &args).await,
+        Command::Pull(args) => image::pull(client, &args).await,
+        Command::Push(args) => image::push(client, &args).await,
+        Command::Load(args) => image::load(client, &args).await,
+        Command::Save(args) => image::save(client, &args).await,
+        Command::Tag(args) => image::tag(client, &args).await,
+        Command::Rmi(args) => image::rmi(client, &args).await,
+        Command::History(args) => image::history(client, &args).await,
+        Command::Volume(command) => volume::run(client, command).await,
+        Command::Network(command) => network::run(client, command).await,
+        Command::System(command) => system::run(client, command).await,
+        Command::Info(args) => system::info(client, &args).await,
+        Command::Events(args) => system::events(client, &args).await,
+        Command::Completion(args) => system::completion(&args),
+        Command::Inspect(args) => inspect::run(client, args).await,
         Command::Status(args) => status::run(client, args).await,
         Command::Recover(args) => recover::run(client, args).await,
         Command::Unlock(args) => swarm::unlock(client, args).await,

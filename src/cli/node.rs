@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, encode};
 use super::output::{pretty, say};
+use super::service::tasks::{TaskArgs, print};
 use super::swarm::{node, own_id, text};
 use super::template::Template;
 use super::values;
@@ -47,7 +48,21 @@ pub(super) enum NodeCommand {
     /// Remove members that are down; their machines are shut out for good
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
+    /// List the tasks of members; of this one when none is named
+    #[command(
+        after_help = "Examples:\n  skein node ps\n  skein node ps --filter desired-state=running node2"
+    )]
+    Ps(PsArgs),
     Rebalance(RebalanceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PsArgs {
+    #[command(flatten)]
+    tasks: TaskArgs,
+    /// Members, by ID, hostname, or the beginning of an ID
+    #[arg(default_value = "self", value_name = "NODE")]
+    nodes: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +124,13 @@ pub(super) async fn run(client: &Client, command: NodeCommand) -> anyhow::Result
         NodeCommand::Promote(args) => set_role(client, args, "manager").await,
         NodeCommand::Demote(args) => set_role(client, args, "worker").await,
         NodeCommand::Rm(args) => remove(client, args).await,
+        NodeCommand::Ps(args) => {
+            let mut filters = Vec::new();
+            for name in &args.nodes {
+                filters.push(("node".to_owned(), resolve(client, name).await?));
+            }
+            print(client, filters, &args.tasks).await
+        }
         NodeCommand::Rebalance(args) => rebalance(client, args).await,
     }
 }

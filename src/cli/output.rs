@@ -15,6 +15,12 @@ thread_local! {
     static SAID: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
+/// Notes down what was written past [`say`].
+#[cfg(test)]
+pub(super) fn record(text: &str) {
+    SAID.with_borrow_mut(|said| said.push(text.trim_end_matches('\n').to_owned()));
+}
+
 /// What this thread has said so far; forgotten by this.
 #[cfg(test)]
 pub(super) fn take_said() -> String {

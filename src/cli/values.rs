@@ -44,6 +44,38 @@ pub(super) fn host(text: &str) -> Result<Host, String> {
     Err("give the socket as unix:///path/to/skein.sock".into())
 }
 
+/// `--host`: the socket, or an entry of the hosts file where a command takes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HostOrEntry {
+    /// The socket.
+    Host(Host),
+    /// `name:ip`.
+    Entry(String),
+}
+
+/// Reads either.
+pub(super) fn host_or_entry(text: &str) -> Result<HostOrEntry, String> {
+    match host(text) {
+        Ok(host) => Ok(HostOrEntry::Host(host)),
+        Err(error) => super::parts::small::host(text)
+            .map(HostOrEntry::Entry)
+            .map_err(|_no_entry| error),
+    }
+}
+
+/// The socket when none is named.
+pub(super) fn usual_host() -> anyhow::Result<Host> {
+    match std::env::var("SKEIN_HOST") {
+        Ok(named) if !named.is_empty() => {
+            host(&named).map_err(|error| anyhow::anyhow!("SKEIN_HOST: {error}"))
+        }
+        _ => Ok(Host::Unix(USUAL_SOCKET.into())),
+    }
+}
+
+/// Where the daemon of this machine listens.
+const USUAL_SOCKET: &str = "/run/skein/skein.sock";
+
 /// A duration in nanoseconds, written as Go writes it: `90m`, `2160h0m0s`, `1.5s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GoDuration(pub(super) i64);
@@ -105,6 +137,67 @@ pub(super) fn filter(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Bytes, written as docker reads them: `64m`, `1.5GiB`, `100`; each unit is 1024 of the one before.
+pub(super) fn bytes(text: &str) -> Result<i64, String> {
+    let wrong = || "give a size such as 64m, 1.5g or 1048576".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let unit = unit.trim();
+    let unit = unit
+        .strip_suffix("ib")
+        .or_else(|| unit.strip_suffix('b'))
+        .unwrap_or(unit);
+    let power = match unit {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number * 1024f64.powi(power);
+    if bytes < 9e18 {
+        Ok(bytes as i64)
+    } else {
+        Err(wrong())
+    }
+}
+
+/// CPUs as billionths: `0.5` is 500000000.
+pub(super) fn cpus(text: &str) -> Result<i64, String> {
+    match text.parse::<f64>() {
+        Ok(cpus) if (0.0..1e9).contains(&cpus) => Ok((cpus * 1e9).round() as i64),
+        _ => Err("give a number of CPUs such as 0.5 or 2".into()),
+    }
+}
+
+/// A duration in nanoseconds, as [`GoDuration`] reads it.
+pub(super) fn nanos(text: &str) -> Result<i64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    text.parse().map(|GoDuration(nanos)| nanos)
+}
+
+/// The words of a command, as a shell takes them apart.
+pub(super) fn words(text: &str) -> Result<Words, String> {
+    match text.trim() {
+        "" => Ok(Words(Vec::new())),
+        text => shlex::split(text)
+            .map(Words)
+            .ok_or_else(|| "a quote is not closed".into()),
+    }
+}
+
+/// A command in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Words(pub(super) Vec<String>);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -132,6 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn sizes_and_commands_are_read() {
+        for (text, size) in [
+            ("100", Some(100)),
+            ("64m", Some(64 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("2 kb", Some(2048)),
+            ("m", None),
+            ("1x", None),
+            ("-1", None),
+            ("9999999p", None),
+        ] {
+            assert_eq!(bytes(text).ok(), size, "{text}");
+        }
+        assert_eq!(cpus("0.25"), Ok(250_000_000));
+        assert!(cpus("-1").is_err() && cpus("many").is_err());
+        assert_eq!(words("sh -c 'a b'").unwrap().0, ["sh", "-c", "a b"]);
+        assert_eq!(words(" ").unwrap().0, Vec::<String>::new());
+        assert!(words("a 'b").is_err());
+    }
+
+    #[test]
     fn hosts_are_unix_sockets() {
         for text in ["unix:///a/b", "/a/b"] {
             assert_eq!(host(text).unwrap().path().unwrap(), Path::new("/a/b"));
@@ -151,6 +265,9 @@ mod tests {
             let _ = host(&text);
             let _ = label(&text);
             let _ = filter(&text);
+            let _ = bytes(&text);
+            let _ = cpus(&text);
+            let _ = words(&text);
         }
     }
 }

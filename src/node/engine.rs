@@ -27,6 +27,7 @@ use crate::agent::images::{self, Disk, Images, ImagesSettings, sample};
 use crate::agent::runner::Runner;
 use crate::agent::runtime::containerd::{ConnectError, Containerd, ContainerdSettings};
 use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
+use crate::agent::secrets::Secrets;
 use crate::agent::standalone::{self, Standalone};
 use crate::agent::stock::LocalStock;
 use crate::agent::vitals::Vitals;
@@ -377,6 +378,7 @@ impl Engine {
             images: images.clone(),
             volumes: volumes.clone(),
             runtime: runtime.await?,
+            secrets: Secrets::at(root.join("secrets")),
             clock: Arc::new(clock::now),
         };
         Ok(Machine {

@@ -122,7 +122,7 @@ fn what_is_asked_for_is_had(bed: &Bed) {
         "none",
     ];
     let said = run(
-        &bed,
+        bed,
         &limited,
         "touch /x 2>/dev/null && echo written; touch /t/x && id -u; hostname; ulimit -n",
     );
@@ -139,7 +139,7 @@ fn what_is_asked_for_is_had(bed: &Bed) {
 
     // A volume outlives its container, an anonymous one goes with it.
     run(
-        &bed,
+        bed,
         &["--rm", "-v", "data:/d", "-v", "/anonymous"],
         "echo kept > /d/file",
     )

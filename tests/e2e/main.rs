@@ -24,6 +24,7 @@ mod identity;
 mod image;
 mod images;
 mod join;
+mod native;
 mod node;
 mod objects;
 mod quorum;

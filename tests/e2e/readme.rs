@@ -92,6 +92,7 @@ fn every_command_of_the_readme_does_what_it_says() {
     rebalance(&mut page, &bed);
     services(&mut page, &bed);
     context(&mut page, &bed);
+    without_docker(&mut page, &bed);
 
     page.read("sudo skein init --ca-cert root.crt --ca-key root.key");
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/own");
@@ -143,6 +144,18 @@ fn context(page: &mut Page, bed: &Bed) {
     page.read("docker ps");
     let listed = bed.exec(1, &["env", "-u", "DOCKER_HOST", &config, "docker", "ps"]);
     assert!(listed.ok().starts_with("CONTAINER ID"));
+}
+
+fn without_docker(page: &mut Page, bed: &Bed) {
+    for line in [
+        "skein service create --detach --name hello skein/whoami",
+        "skein service ps hello",
+        "skein service ls",
+        "skein service rm hello",
+        "skein completion bash",
+    ] {
+        assert!(!page.run(bed, 1, line).is_empty(), "{line}");
+    }
 }
 
 fn rebalance(page: &mut Page, bed: &Bed) {

@@ -52,12 +52,13 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates and parts of std that only some places may name. `""` is the top of the crate, `main.rs` and `lib.rs`.
-const HOMES: [(&str, &[&str]); 19] = [
+const HOMES: [(&str, &[&str]); 21] = [
     ("anyhow", &["", "cli", "node", "cluster::membership"]),
     ("axum", &["api", "node"]),
     ("bincode", &["wire::codec"]),
     ("chitchat", &["cluster::membership"]),
     ("clap", &["", "cli"]),
+    ("clap_complete", &["cli"]),
     ("containerd_client", &["agent"]),
     ("hyper", &["api", "node", "cli"]),
     ("hyper_util", &["api", "node", "cli"]),
@@ -77,6 +78,7 @@ const HOMES: [(&str, &[&str]); 19] = [
         ],
     ),
     ("tokio_rustls", &["api::tcp"]),
+    ("saphyr_parser", &["cli::stack::yaml"]),
     ("sd_notify", &["", "cli", "node"]),
     ("tracing_subscriber", &["", "cli"]),
     ("x509_parser", &["identity", "api::dto"]),

@@ -205,7 +205,7 @@ fn borrowed(wanted: &Wanted, around: &Surroundings<'_>) -> Result<Vec<MountSpec>
                     (MountKind::Bind, path.to_string_lossy().into_owned())
                 }
                 MountSource::Volume { name, .. } => (MountKind::Volume, name),
-                MountSource::Tmpfs { .. } => continue,
+                MountSource::Tmpfs { .. } | MountSource::Dependency { .. } => continue,
             };
             all.push(MountSpec {
                 kind: Some(kind),

@@ -36,12 +36,12 @@ pub(super) async fn list_here(api: Api, request: Request) -> Response {
 
 /// Makes a container on this node.
 pub(super) async fn create_here(api: Api, request: Request) -> Response {
-    life::create.call(request, api).await
+    make::create.call(request, api).await
 }
 
 /// Removes what has ended on this node.
 pub(super) async fn prune_here(api: Api, request: Request) -> Response {
-    life::prune.call(request, api).await
+    make::prune.call(request, api).await
 }
 
 /// All routes of containers and of further processes in them.

@@ -38,7 +38,7 @@ pub(super) async fn list(client: &Client, args: LsArgs) -> anyhow::Result<()> {
     }
     let info: Value = client.get("/info").await?;
     let rows: Vec<Value> = nodes.iter().map(|node| row(node, &info)).collect();
-    let text = format.render(&rows, own_table)?;
+    let text = format.render(&rows, &[], own_table)?;
     if !text.is_empty() {
         say(text);
     }
