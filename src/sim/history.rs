@@ -244,19 +244,7 @@ impl Names {
             Entry::Processes { node, task, begun } => {
                 format!("{} began {task} {begun} times", self.name(*node))
             }
-            Entry::Asked(number, Ask::Operate(words)) => {
-                format!("#{number} {}", self.shorten(words))
-            }
-            Entry::Asked(number, Ask::Update(service, version, spec)) => {
-                let to = spec
-                    .as_ref()
-                    .map(|spec| (spec.mode.read(), &spec.update_config));
-                format!("#{number} {service} of version {version} is to be {to:?}")
-            }
-            Entry::Asked(number, Ask::ReadAt(node)) => {
-                format!("#{number} read at {}", self.name(*node))
-            }
-            Entry::Asked(number, ask) => self.shorten(&format!("#{number} {ask:?}")),
+            Entry::Asked(number, ask) => format!("#{number} {}", self.asked(ask)),
             Entry::Answered(number, answer) => match answer {
                 Answer::Read(state) => format!("#{number} read version {}", state.version),
                 Answer::Written(None) => format!("#{number} is written"),
@@ -267,6 +255,20 @@ impl Names {
             Entry::Healed => "healed".into(),
         };
         format!("{at:9.4} {what}")
+    }
+
+    fn asked(&self, ask: &Ask) -> String {
+        match ask {
+            Ask::Operate(words) => self.shorten(words),
+            Ask::Update(service, version, spec) => {
+                let to = spec
+                    .as_ref()
+                    .map(|spec| (spec.mode.read(), &spec.update_config));
+                format!("{service} of version {version} is to be {to:?}")
+            }
+            Ask::ReadAt(node) => format!("read at {}", self.name(*node)),
+            ask => self.shorten(&format!("{ask:?}")),
+        }
     }
 
     fn life(&self, life: Life) -> String {
