@@ -5,6 +5,7 @@ pub mod images;
 pub mod init;
 pub mod ledger;
 pub mod logs;
+pub mod network;
 pub mod runner;
 pub mod runtime;
 pub mod secrets;

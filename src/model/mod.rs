@@ -36,6 +36,7 @@ pub mod limits;
 pub mod log;
 pub mod network;
 pub mod node;
+pub mod plane;
 pub mod reference;
 pub mod service;
 pub mod service_spec;

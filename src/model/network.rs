@@ -99,7 +99,7 @@ pub struct IpamConfig {
 }
 
 /// A range of addresses: those that begin as `base` does, for so many bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
     base: IpAddr,
     bits: u8,
@@ -180,6 +180,8 @@ impl fmt::Display for Subnet {
         write!(f, "{}/{}", self.base, self.bits)
     }
 }
+
+super::as_text!(Subnet);
 
 impl FromStr for Subnet {
     type Err = ParseSubnetError;

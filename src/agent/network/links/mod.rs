@@ -1,0 +1,1 @@
+//! Interfaces, namespaces and routes of containers.
