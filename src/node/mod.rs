@@ -72,6 +72,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let daemon = Daemon::new(config, host, tracker.clone(), stop.child_token());
     let doors = Doors::open(&daemon.config).await?;
+    // Before anybody can ask for another membership.
+    daemon.resume()?;
     let backend = Arc::new(DaemonBackend::new(
         daemon.clone(),
         tracker.clone(),
@@ -88,7 +90,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .child_token()
         .run_until_cancelled_owned(daemon.clone().supervise());
     tracker.spawn(supervision);
-    daemon.resume()?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(socket = %daemon.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "ready");
 
