@@ -6,6 +6,7 @@
 //! | | |
 //! |---|---|
 //! | `runs \| HOST \| COMMAND \| WORDS` | it succeeds, and says WORDS (`*` is anything at all) |
+//! | `soon \| …` | it does within some seconds: it may meet a change that is still under way |
 //! | `follows \| …` | it goes on until it is ended, and has said WORDS by then |
 //! | `refused \| …` | it fails, and says why |
 //! | `not yet \| …` | as `refused`, until it is built: when it succeeds the test fails, so that the line is changed |
@@ -24,12 +25,15 @@ use serde_json::Value;
 use crate::bed::{Bed, token_in};
 use crate::crew::{give_image, pinned, tasks};
 use crate::run::{Said, bounded};
-use crate::wait::{eventually, secs};
+use crate::wait::{eventually, secs, until};
 
 const ROWS: &str = include_str!("cli_rows.txt");
 
 /// The version of docker's command whose flags the rows are.
 const VERSION: &str = "28.2";
+
+/// How long what is under way may hold a command up.
+const SOON: std::time::Duration = secs(20);
 
 /// How long a command that never ends by itself is listened to.
 const LISTEN: std::time::Duration = secs(3);
@@ -78,12 +82,17 @@ struct Script<'a> {
 }
 
 impl Script<'_> {
+    /// A text in which names are replaced by what they stand for.
+    fn filled(&self, text: &str) -> String {
+        let names = self.words.iter();
+        names.fold(text.to_owned(), |text, (name, value)| {
+            text.replace(&format!("{{{name}}}"), value)
+        })
+    }
+
     /// The words of a command, with what is quoted in one piece.
     fn words(&self, text: &str) -> Vec<String> {
-        let mut text = text.to_owned();
-        for (name, value) in &self.words {
-            text = text.replace(&format!("{{{name}}}"), value);
-        }
+        let text = self.filled(text);
         let quoted = text.split('"').enumerate();
         let words = quoted.flat_map(|(at, part)| match at % 2 {
             0 => part.split_whitespace().map(str::to_owned).collect(),
@@ -143,7 +152,14 @@ fn judge(
     command: &str,
     words: &str,
 ) -> Option<String> {
-    let words = script.words(words).join(" ");
+    if kind == "soon" {
+        let once = || match judge(script, "runs", host, command, words) {
+            Some(wrong) => Err(wrong),
+            None => Ok(()),
+        };
+        return until(SOON, once).err();
+    }
+    let words = script.filled(words);
     if kind == "follows" {
         let said = script.listen(host, command);
         return (!said.contains(&words)).then(|| format!("it does not say {words:?}: {said}"));

@@ -16,19 +16,26 @@ pub(crate) const fn secs(seconds: u64) -> Duration {
 pub(crate) fn eventually<T>(
     deadline: Duration,
     what: &str,
-    mut condition: impl FnMut() -> Result<T, String>,
+    condition: impl FnMut() -> Result<T, String>,
 ) -> T {
+    match until(deadline, condition) {
+        Ok(found) => found,
+        Err(reason) => panic!("{what}: not after {deadline:?}: {reason}"),
+    }
+}
+
+/// Looks until `condition` holds and returns what it found, or the last reason why not.
+pub(crate) fn until<T>(
+    deadline: Duration,
+    mut condition: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
     let start = Instant::now();
     loop {
-        let reason = match condition() {
-            Ok(found) => return found,
-            Err(reason) => reason,
-        };
-        assert!(
-            start.elapsed() < deadline,
-            "{what}: not after {deadline:?}: {reason}"
-        );
-        sleep(INTERVAL);
+        match condition() {
+            Err(reason) if start.elapsed() >= deadline => return Err(reason),
+            Err(_) => sleep(INTERVAL),
+            found => return found,
+        }
     }
 }
 
