@@ -28,6 +28,7 @@ provide_docker() {
 missing_for_beds() {
   is_root || { echo "network namespaces need root: sudo scripts/test"; return; }
   provide ip iproute2 || { echo "the program ip is missing: apt-get install iproute2"; return; }
+  provide nft nftables || { echo "the program nft is missing: apt-get install nftables"; return; }
   provide nsenter util-linux || { echo "the program nsenter is missing: apt-get install util-linux"; return; }
   provide_docker || { echo "the docker command is missing: apt-get install docker-cli, or docker.io"; return; }
   unshare --net --mount --uts --ipc --pid --fork true 2>/dev/null ||

@@ -80,6 +80,11 @@ fn certificates_hold() {
 }
 
 #[test]
+fn names_hold() {
+    replay_all("dns");
+}
+
+#[test]
 fn frames_hold() {
     replay_all("frame");
 }

@@ -18,9 +18,10 @@ use tracing::{debug, info, warn};
 use super::runner::{Runner, Statuses, reports};
 use crate::cluster::frames::{Io, MessageError, read_message, write_message};
 use crate::model::facts::LeaderHint;
+use crate::model::plane::PlaneUpdate;
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 use crate::wire::Json;
-use crate::wire::assignment::Dependencies;
+use crate::wire::assignment::{Assignments, Dependencies};
 use crate::wire::limits::SESSION_FRAME;
 use crate::wire::session::{Downward, Upward};
 
@@ -85,6 +86,8 @@ pub struct SessionChannels {
     /// Takes assignments, and knows how the tasks are. There is none until the node can run containers; a leader that
     /// reads so in the portrait assigns none.
     pub runner: watch::Receiver<Option<Runner>>,
+    /// Takes the cluster's intent: all of it in one, first in each session, then each change. `None` lets it go by.
+    pub plane: Option<mpsc::Sender<PlaneUpdate>>,
 }
 
 /// Keeps a session with the leader until `stop`; `open` makes a stream to a node. `silent` comes true when a node that
@@ -164,12 +167,13 @@ async fn talk(
         farewells,
         orders,
         runner,
+        plane,
     } = channels;
     let runner = &*runner;
     let (told, able) = (orders.subscribe(), runner.clone());
     tokio::select! {
         never = keep_contact(told, able) => match never {},
-        outcome = listen(reader, orders, runner) => outcome,
+        outcome = listen(reader, orders, runner, plane.as_ref()) => outcome,
         outcome = speak(writer, portrait, farewells, runner.clone()) => outcome,
         // A leader of a later term has taken over; this session is void even if its stream still stands.
         _ = leader.wait_for(|now| now.is_some_and(|now| now.term > hint.term)) => Ok(()),
@@ -192,7 +196,9 @@ async fn listen(
     mut reader: ReadHalf<Box<dyn Io>>,
     orders: &watch::Sender<Orders>,
     runner: &watch::Receiver<Option<Runner>>,
+    plane: Option<&mpsc::Sender<PlaneUpdate>>,
 ) -> Result<(), MessageError> {
+    let mut intent = Intent::default();
     // The beginning of a complete set that is not all here yet.
     let mut more = Vec::new();
     let mut complete = false;
@@ -231,23 +237,19 @@ async fn listen(
                     warn!("assignments refused: the set that they add to was not said");
                     return Ok(());
                 }
-                let Some(runner) = runner.borrow().clone() else {
-                    warn!("this node runs no tasks yet; assignments refused");
-                    continue;
-                };
-                if assignments.complete && !told {
-                    // Its tasks name none, and what an earlier leader has sent is of no use any more.
-                    runner.keep(nothing());
-                }
-                // What was not taken is said again, complete, in the next session.
-                if let Err(error) = runner.assign(assignments).await {
-                    warn!(%error, "assignments refused");
+                if !assign(assignments, told, runner).await {
                     return Ok(());
                 }
             }
             Downward::Dependencies(news) => {
                 told = true;
                 runner.borrow().iter().for_each(|it| it.keep(news.clone()));
+            }
+            Downward::Plane(Json(update)) => {
+                if let (Some(update), Some(plane)) = (intent.take(update), plane) {
+                    // Gone at the end of the daemon alone.
+                    let _ = plane.send(update).await;
+                }
             }
             Downward::Removed => {
                 orders.send_modify(|orders| orders.expelled = true);
@@ -256,6 +258,54 @@ async fn listen(
         }
     }
     Ok(())
+}
+
+/// Hands assignments to the runner; `told` when secrets and configs came before them. False when they were not taken: they
+/// are said again, complete, in the next session.
+async fn assign(
+    assignments: Assignments,
+    told: bool,
+    runner: &watch::Receiver<Option<Runner>>,
+) -> bool {
+    let Some(runner) = runner.borrow().clone() else {
+        warn!("this node runs no tasks yet; assignments refused");
+        return true;
+    };
+    if assignments.complete && !told {
+        // Its tasks name none, and what an earlier leader has sent is of no use any more.
+        runner.keep(nothing());
+    }
+    let taken = runner.assign(assignments).await;
+    taken
+        .inspect_err(|error| warn!(%error, "assignments refused"))
+        .is_ok()
+}
+
+/// Makes one of the parts in which the whole of the cluster's intent comes.
+#[derive(Debug, Default)]
+struct Intent {
+    begun: PlaneUpdate,
+    whole: bool,
+}
+
+impl Intent {
+    /// What is to be passed on by now: nothing before the whole of it is here.
+    fn take(&mut self, update: PlaneUpdate) -> Option<PlaneUpdate> {
+        if self.whole && !update.complete {
+            return Some(update);
+        }
+        let complete = update.complete;
+        self.begun.networks.extend(update.networks);
+        self.begun.services.extend(update.services);
+        self.begun.blocks.extend(update.blocks);
+        complete.then(|| {
+            self.whole = true;
+            PlaneUpdate {
+                complete,
+                ..std::mem::take(&mut self.begun)
+            }
+        })
+    }
 }
 
 /// Takes orders; false for those of a term that is over.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -13,8 +14,9 @@ use tracing::warn;
 
 use super::images::sample::SAMPLE;
 use super::images::{Images, Progress, Reference, RegistryAuth};
+use super::network::plane::{Plane, Wish};
 use super::runner::Clock;
-use super::runner::stock::{HealthExec, Stock, StockError};
+use super::runner::stock::{HealthExec, Stock, StockError, Wired};
 use super::runtime::Failure;
 use super::runtime::containerd::{Containerd, ExecSpec};
 use super::secrets::Secrets;
@@ -43,6 +45,8 @@ pub struct LocalStock {
     pub runtime: Containerd,
     /// Secrets and configs of containers.
     pub secrets: Secrets,
+    /// Networks, or why there are none.
+    pub plane: Result<Plane, Arc<str>>,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -193,16 +197,61 @@ impl Stock for LocalStock {
 
     async fn network(
         &self,
-        _container: ContainerId,
+        container: ContainerId,
         assigned: &Assigned,
-    ) -> Result<NetworkMode, StockError> {
+    ) -> Result<Wired, StockError> {
+        let only = |mode| Wired {
+            mode,
+            address: None,
+        };
         let mut networks = assigned.spec.networks.iter();
-        Ok(
-            match networks.any(|network| network.target == HOST_NETWORK) {
-                true => NetworkMode::Host,
-                false => NetworkMode::None,
-            },
-        )
+        if networks.any(|network| network.target == HOST_NETWORK) {
+            return Ok(only(NetworkMode::Host));
+        }
+        let plane = match &self.plane {
+            Ok(plane) => plane,
+            Err(_) if assigned.attachments.is_empty() => return Ok(only(NetworkMode::None)),
+            Err(why) => {
+                return Err(StockError {
+                    failure: Failure::Retry,
+                    message: format!("this machine has no networks for containers: {why}"),
+                    source: None,
+                });
+            }
+        };
+        let spec = assigned.spec.container_spec.as_ref();
+        let dns = spec.and_then(|spec| spec.dns_config.as_ref());
+        let servers = dns.map_or(&[][..], |dns| &dns.nameservers);
+        let wish = Wish {
+            name: assigned.name(),
+            service: Some(assigned.service.id),
+            attachments: assigned.attachments.clone(),
+            servers: servers.iter().filter_map(|one| one.parse().ok()).collect(),
+        };
+        let wired = plane.wire(container, wish).await;
+        let (path, address) = wired.map_err(|error| StockError {
+            failure: Failure::Retry,
+            message: error.to_string(),
+            source: Some(Box::new(error)),
+        })?;
+        Ok(Wired {
+            mode: NetworkMode::Namespace(path),
+            address,
+        })
+    }
+
+    fn serve(&self, container: ContainerId) {
+        self.plane.iter().for_each(|plane| plane.serve(container));
+    }
+
+    fn fell(&self, container: ContainerId) {
+        self.plane.iter().for_each(|plane| plane.fell(container));
+    }
+
+    async fn retire(&self, container: ContainerId) {
+        if let Ok(plane) = &self.plane {
+            plane.retire(container).await;
+        }
     }
 
     async fn release(&self, container: ContainerId) -> Result<(), StockError> {
@@ -220,6 +269,10 @@ impl Stock for LocalStock {
                 let removed = self.volumes.remove(&volume.name, true).await;
                 removed.map_err(volume_error)?;
             }
+        }
+        if let Ok(plane) = &self.plane {
+            let released = plane.release(container).await;
+            released.map_err(|error| again("take down the container's network", error))?;
         }
         let purged = self.runtime.purge(container);
         purged.map_err(|error| again("remove what the container has left", error))

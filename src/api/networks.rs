@@ -1,9 +1,11 @@
 //! `/networks`: those of the cluster, which the leader knows, and those that every machine has by itself.
 //!
-//! A machine of ours has `host` and `none`. What a dockerd makes beside them on each of its machines, `bridge`,
-//! `docker_gwbridge` and `ingress`, is not listed, because it is not there.
+//! A machine of ours has `host` and `none`. What a dockerd makes beside them on each of its machines, `bridge` and
+//! `docker_gwbridge`, is not listed, because it is not there.
 
 mod check;
+
+use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -12,14 +14,16 @@ use serde::Deserialize;
 
 use super::backend::{ClusterView, Leader, Refusal, RefusalClass};
 use super::call::Call;
-use super::dto::network::{NetworkCreate, NetworkCreated, NetworkDto, NetworksPruned};
+use super::dto::network::{NetworkCreate, NetworkCreated, NetworkDto, NetworksPruned, Peer};
 use super::error::{Handled, created, json};
 use super::events::time::parse_until;
 use super::filters::Filters;
 use super::lookup::{self, LookupError};
 use crate::cluster::store::State;
-use crate::model::NetworkId;
 use crate::model::network::HOST;
+use crate::model::plane::Vip;
+use crate::model::task::record::holds;
+use crate::model::{NetworkId, NodeId};
 
 /// What `GET /networks` filters by.
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
@@ -49,7 +53,7 @@ fn listed(call: &Call, state: &State) -> Handled {
         } else {
             "custom"
         };
-        let is_free = || !network.is_builtin() && !is_used(state, &network.id);
+        let is_free = || !network.is_builtin() && !network.ingress && !is_used(state, &network.id);
         filters.contained("name", &network.name)
             && filters.prefix("id", &network.id)
             && filters.exact("driver", &network.driver)
@@ -91,7 +95,8 @@ fn is_used(state: &State, network: &str) -> bool {
     let mut there = services.filter(|service| !service.removed);
     there.any(|service| {
         let networks = &service.spec.task_template.networks;
-        networks.iter().any(|on| on.target == network)
+        let has_vip = |vip: &Vip| vip.network.to_string() == network;
+        networks.iter().any(|on| on.target == network) || service.vips.iter().any(has_vip)
     })
 }
 
@@ -100,8 +105,22 @@ pub(super) fn inspect<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'
     Box::pin(async move {
         let view = leader.view().await?;
         let scope = call.params.text("scope");
-        Ok(json(&find(&view.state, scope, &call.id)?))
+        let found = find(&view.state, scope, &call.id)?;
+        let peers = peers(&view.state, &found);
+        Ok(json(&found.with_peers(peers)))
     })
+}
+
+/// The nodes on which tasks are attached to a network, with an address of each.
+fn peers(state: &State, network: &NetworkDto) -> Vec<Peer> {
+    let Ok(id) = network.id.parse::<NetworkId>() else {
+        return Vec::new();
+    };
+    let tasks = state.work.tasks.values().filter(|task| holds(task));
+    let here = tasks.filter(|task| task.attachments.iter().any(|place| place.network == id));
+    let nodes: BTreeSet<NodeId> = here.filter_map(|task| task.node).collect();
+    let nodes = nodes.into_iter().filter_map(|id| state.nodes.get(&id));
+    nodes.map(|node| Peer::of(node)).collect()
 }
 
 /// `GET /networks/{id}` on a machine that does not answer for a cluster.
@@ -198,6 +217,10 @@ pub(super) fn prune<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a,
         }
         let mut names = Vec::new();
         for network in view.state.objects.networks.values() {
+            if network.spec.ingress {
+                // It goes when somebody says so, and names it.
+                continue;
+            }
             let labels = &network.spec.labels;
             let fits = filters.labels("label", labels)
                 && !filters.has_unwanted("label!", labels)

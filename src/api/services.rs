@@ -47,7 +47,7 @@ pub(super) fn list<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a, 
         let found: Vec<ServiceDto<'_>> = visible(&view)
             .filter(|service| fits(&filters, service))
             .map(|service| {
-                let shown = ServiceDto::of(service, None);
+                let shown = ServiceDto::of(service, None, &view.state.objects);
                 match with_status {
                     true => shown.with_status(count::status(&view, service)),
                     false => shown,
@@ -65,7 +65,7 @@ pub(super) fn inspect<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'
         let view = leader.view().await?;
         let service = find(&view, &call.id)?;
         let spec = with_defaults.then(|| stored::with_defaults(service.spec.clone()));
-        Ok(json(&ServiceDto::of(service, spec)))
+        Ok(json(&ServiceDto::of(service, spec, &view.state.objects)))
     })
 }
 
@@ -77,11 +77,10 @@ pub(super) fn create<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a
         let name = || names::made_up(rand::random(), taken);
         let spec = request::spec(call, &view.state, None, name)?;
         let auth = request::registry_auth(&call.headers)?.unwrap_or_default();
-        let warnings = surroundings::warnings(&spec);
         let id = leader.create_service(spec, auth).await?;
         Ok(created(&Created {
             id: id.to_string(),
-            warnings,
+            warnings: None,
         }))
     })
 }
@@ -96,10 +95,9 @@ pub(super) fn update<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'a
         let name = || names::made_up(0, |name| name == service.spec.name);
         let spec = request::spec(call, &view.state, Some(service.id), name)?;
         may_become(&service.spec, &spec)?;
-        let warnings = surroundings::warnings(&spec);
         let update = request::update(call, spec)?;
         leader.update_service(service.id, version, update).await?;
-        Ok(json(&Updated { warnings }))
+        Ok(json(&Updated::default()))
     })
 }
 

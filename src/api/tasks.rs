@@ -55,10 +55,15 @@ pub(super) fn inspect<'a>(leader: &'a dyn Leader, call: &'a Call) -> BoxFuture<'
 
 fn dto<'a>(view: &'a ClusterView, task: &'a Task) -> TaskDto<'a> {
     let template = template(view, task);
+    // Where it is; before it is anywhere, where it is to be.
+    let given = task.attachments.iter().map(|place| place.network);
     let named = template.into_iter().flat_map(|it| &it.task.networks);
+    let named = named.filter(|_| task.attachments.is_empty());
+    let named = named.filter_map(|on| on.target.parse::<NetworkId>().ok());
     let networks = &view.state.objects.networks;
-    let found = named.filter_map(|on| networks.get(&on.target.parse::<NetworkId>().ok()?));
-    TaskDto::of(task, template, view.status_of(task)).on(found.map(AsRef::as_ref))
+    let found = given.chain(named).filter_map(|id| networks.get(&id));
+    TaskDto::of(task, template, view.status_of(task))
+        .on(found.map(AsRef::as_ref), &task.attachments)
 }
 
 fn template<'a>(view: &'a ClusterView, task: &Task) -> Option<&'a Template> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 use imbl::ordmap::DiffItem;
 
+use super::allocator;
 use super::draft::{Nodes, View, Wait};
 use super::enforcer::GIVE_UP;
 use super::pass::{Agenda, is_kept};
@@ -69,6 +70,7 @@ impl Dirt {
             // Hosts that are no members any more are among them.
             nodes: hosts.chain(view.state.nodes.keys().copied()).collect(),
             said: BTreeSet::new(),
+            ingress: allocator::lacks_ingress(&view.state),
         };
         agenda.said.extend(view.observed.keys().copied());
         let mut dirt = Self {
@@ -99,6 +101,7 @@ impl Dirt {
         let old = std::mem::replace(&mut self.view, next);
         let mut touched = BTreeSet::new();
         self.follow_cluster(&old);
+        self.follow_networks(&old);
         self.follow_services(&old);
         self.follow_nodes(&old);
         self.follow_tasks(&old, &mut touched);
@@ -107,8 +110,20 @@ impl Dirt {
             // The clock was set back: alarms that were set by it would ring too late by as much.
             self.agenda.services.extend(self.alarms.keys());
         }
+        let loosened = self.board.addresses.to_look_at();
+        self.agenda.services.extend(loosened);
         self.ring();
         touched
+    }
+
+    fn follow_networks(&mut self, old: &View) {
+        let new = &self.view.state.objects.networks;
+        for item in old.state.objects.networks.diff(new) {
+            let (DiffItem::Add(id, _)
+            | DiffItem::Remove(id, _)
+            | DiffItem::Update { new: (id, _), .. }) = item;
+            self.board.addresses.see_network(&self.view, *id);
+        }
     }
 
     fn follow_cluster(&mut self, old: &View) {
@@ -128,8 +143,10 @@ impl Dirt {
             match item {
                 DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } => {
                     self.agenda.services.insert(*id);
+                    self.board.addresses.see_service(&self.view, *id);
                 }
                 DiffItem::Remove(id, _) => {
+                    self.board.addresses.see_service(&self.view, *id);
                     self.agenda.services.remove(id);
                     self.alarms.remove(id);
                     self.board.forget_service(*id);
@@ -265,6 +282,7 @@ impl Dirt {
     pub fn take(&mut self) -> Agenda {
         let mut taken = Agenda {
             said: std::mem::take(&mut self.agenda.said),
+            ingress: std::mem::take(&mut self.agenda.ingress),
             ..Agenda::default()
         };
         while taken.nodes.len() < NODES_A_PASS
@@ -291,6 +309,7 @@ impl Dirt {
         self.agenda.services.extend(agenda.services);
         self.agenda.nodes.extend(agenda.nodes);
         self.agenda.said.extend(agenda.said);
+        self.agenda.ingress |= agenda.ingress;
     }
 
     /// Remembers when to look again at services that were looked at.

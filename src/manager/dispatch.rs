@@ -14,6 +14,7 @@ use imbl::ordmap::DiffItem;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use super::plane::{Plane, Planner};
 use super::term::Term;
 use crate::cluster::store::State;
 use crate::model::task::ServiceRef;
@@ -195,6 +196,7 @@ fn assigned(state: &State, observed: &Observed, task: &Task) -> Option<(usize, A
         observed: task.status.state.max(seen.unwrap_or_default()),
         spec: template.task.clone(),
         generic_resources: task.generic_resources.clone(),
+        attachments: task.attachments.clone(),
         log_driver: template.log_driver.clone(),
         registry_auth: template.registry_auth.clone(),
     };
@@ -303,18 +305,36 @@ impl Sessions {
     }
 }
 
-/// Wakes the sessions that a change concerns, until the term ends.
+/// What sessions tell of: a state, with the intent that is made of it. Whoever is told of a task was told before of what
+/// its packets need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routed {
+    pub(super) state: Arc<State>,
+    pub(super) plane: Plane,
+}
+
+/// Publishes what sessions tell of, and wakes those that a change concerns, until the term ends.
 pub(super) async fn route(term: Arc<Term>) {
     let mut states = term.context.store.watch();
-    let mut old = states.borrow_and_update().clone();
-    term.sessions.wake_all();
-    while states.changed().await.is_ok() {
-        let new = states.borrow_and_update().clone();
-        if old.cluster != new.cluster || old.removed.len() != new.removed.len() {
+    let mut planner = Planner::default();
+    let mut old = Routed::default();
+    let mut is_first = true;
+    loop {
+        let state = states.borrow_and_update().clone();
+        let plane = planner.follow(&state);
+        let new = Routed { state, plane };
+        term.routed.send_replace(Some(new.clone()));
+        let (was, is) = (&old.state, &new.state);
+        let concerns_all = was.cluster != is.cluster || was.removed.len() != is.removed.len();
+        if is_first || concerns_all || !old.plane.is(&new.plane) {
             term.sessions.wake_all();
+        } else {
+            term.sessions.wake(concerned(was, is));
         }
-        term.sessions.wake(concerned(&old, &new));
-        old = new;
+        (old, is_first) = (new, false);
+        if states.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use crate::cluster::store::State;
 use crate::model::{
-    Change, Expect, NodeId, NodeStatus, Observed, Proposal, Service, ServiceId, Slot, Task, TaskId,
-    TaskState, TaskStatus, Template, Timestamp,
+    Change, Expect, Network, NodeId, NodeStatus, Observed, Proposal, Service, ServiceId, Slot,
+    Task, TaskId, TaskState, TaskStatus, Template, Timestamp,
 };
 
 /// What is seen of each node.
@@ -58,6 +58,7 @@ pub struct Draft<'a> {
     pub view: &'a View,
     /// What had to wait.
     pub waits: BTreeSet<Wait>,
+    networks: Vec<Network>,
     services: BTreeMap<ServiceId, Option<Arc<Service>>>,
     tasks: BTreeMap<TaskId, Option<Arc<Task>>>,
     added: BTreeMap<ServiceId, BTreeSet<TaskId>>,
@@ -83,6 +84,7 @@ impl<'a> Draft<'a> {
         Self {
             view,
             waits: BTreeSet::new(),
+            networks: Vec::new(),
             services: BTreeMap::new(),
             tasks: BTreeMap::new(),
             added: BTreeMap::new(),
@@ -180,6 +182,11 @@ impl<'a> Draft<'a> {
     /// A name for a new task.
     pub fn new_id(&mut self) -> TaskId {
         (self.ids)()
+    }
+
+    /// Creates a network.
+    pub fn add_network(&mut self, network: Network) {
+        self.networks.push(network);
     }
 
     /// Creates or changes a service.
@@ -282,6 +289,10 @@ impl<'a> Draft<'a> {
         let guard = |version: Option<u64>| version.map_or(Expect::Absent, Expect::Version);
         let mut removals = Vec::new();
         let mut services_removed = Vec::new();
+        for network in self.networks {
+            let change = Change::PutNetwork(Expect::Absent, Box::new(network));
+            parts.add(SPEC_WEIGHT, [change]);
+        }
         for (id, service) in self.services {
             let before = work.services.get(&id).map(|old| old.meta.version);
             match (service, before) {

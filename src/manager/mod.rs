@@ -5,6 +5,7 @@
 //! Nothing here outlives a term, and nothing here acts without a committed entry.
 
 pub mod admission;
+pub mod allocator;
 pub mod dependencies;
 pub mod dirt;
 pub mod dispatch;
@@ -17,6 +18,7 @@ pub mod nodes;
 pub mod orchestrator;
 pub mod pass;
 pub mod picture;
+pub mod plane;
 pub mod reaper;
 pub mod rebalance;
 pub mod restart;

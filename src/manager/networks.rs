@@ -7,9 +7,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::AdminError;
+use super::allocator::{ingress_spec, is_ingress};
 use crate::cluster::store::State;
 use crate::model::network::{IpamConfig, Subnet};
 use crate::model::service_spec::ServiceSpec;
+use crate::model::task::record::holds;
 use crate::model::{Change, Expect, Network, NetworkId, NetworkSpec, Rejection, TaskState};
 
 /// Where addresses come from when the cluster has no pools of its own, as in Docker.
@@ -26,7 +28,14 @@ pub fn create(state: &State, id: NetworkId, spec: NetworkSpec) -> Result<Change,
     if state.objects.network_named(&spec.name).is_some() {
         return Err(Rejection::NetworkTaken(spec.name).into());
     }
-    let pools = pools(state, id, &spec)?;
+    let mut networks = state.objects.networks.values();
+    if spec.ingress
+        && let Some(other) = networks.find(|network| network.spec.ingress)
+    {
+        let words = format!("ingress network ({}) is already present", other.id);
+        return Err(AdminError::Conflict(words));
+    }
+    let pools = pools(state, id, &spec, 1)?;
     let network = Network {
         id,
         spec,
@@ -34,6 +43,18 @@ pub fn create(state: &State, id: NetworkId, spec: NetworkSpec) -> Result<Change,
         ..Network::default()
     };
     Ok(Change::PutNetwork(Expect::Absent, Box::new(network)))
+}
+
+/// The network for published ports that every cluster begins with, on the very first addresses of its pools.
+pub fn ingress(state: &State, id: NetworkId) -> Result<Network, AdminError> {
+    let spec = ingress_spec();
+    let pools = pools(state, id, &spec, 0)?;
+    Ok(Network {
+        id,
+        spec,
+        pools,
+        ..Network::default()
+    })
 }
 
 /// The change that removes a network; refused while a service, or a task that is to run on, is attached to it.
@@ -53,6 +74,12 @@ pub fn remove(state: &State, id: NetworkId) -> Result<Change, AdminError> {
         }
         if attaches(&service.spec, &text) {
             return in_use("service", service.id.to_string());
+        }
+        if network.spec.ingress && is_ingress(service.spec.endpoint_spec.as_ref()) {
+            return Err(AdminError::Invalid(format!(
+                "ingress network cannot be removed because service {} depends on it",
+                service.id
+            )));
         }
         let held = state.work.tasks_of(service.id).find(|task| {
             let template = state.work.template(task.service, task.spec_version);
@@ -76,7 +103,13 @@ fn attaches(spec: &ServiceSpec, network: &str) -> bool {
 }
 
 /// The addresses of a new network: what its user asks for, and what is missing of it.
-fn pools(state: &State, id: NetworkId, spec: &NetworkSpec) -> Result<Vec<IpamConfig>, AdminError> {
+/// `skip` subnets at the beginning of the cluster's pools are somebody else's.
+fn pools(
+    state: &State,
+    id: NetworkId,
+    spec: &NetworkSpec,
+    skip: u128,
+) -> Result<Vec<IpamConfig>, AdminError> {
     let networks = state.objects.networks.values();
     let held = networks.flat_map(|network| &network.pools);
     let taken: Vec<Subnet> = held.filter_map(|pool| pool.subnet.parse().ok()).collect();
@@ -98,7 +131,7 @@ fn pools(state: &State, id: NetworkId, spec: &NetworkSpec) -> Result<Vec<IpamCon
         subnets.any(|subnet: Subnet| subnet.base().is_ipv4() == v4)
     };
     if !has(true, &pools) {
-        let subnet = free(state, &taken)?;
+        let subnet = free(state, &taken, skip)?;
         pools.insert(0, with_gateway(IpamConfig::default(), subnet));
     }
     if spec.enable_ipv6 && !has(false, &pools) {
@@ -120,8 +153,10 @@ fn with_gateway(pool: IpamConfig, subnet: Subnet) -> IpamConfig {
     }
 }
 
-/// The first subnet of the cluster's pools that no network has. The very first is for published ports.
-fn free(state: &State, taken: &[Subnet]) -> Result<Subnet, AdminError> {
+/// The first subnet of the cluster's pools that no network has, nor a task that has not ended yet. The very first is for
+/// published ports.
+fn free(state: &State, taken: &[Subnet], mut skip: u128) -> Result<Subnet, AdminError> {
+    let held = held_outside(state, taken);
     let cluster = state.cluster.as_ref();
     let bits = cluster.map_or(DEFAULT_BITS, |cluster| cluster.subnet_size);
     let bits = u8::try_from(bits)
@@ -132,7 +167,6 @@ fn free(state: &State, taken: &[Subnet]) -> Result<Subnet, AdminError> {
     let default = [DEFAULT_POOL.to_owned()];
     let pools = if own.is_empty() { &default[..] } else { own };
     let pools = pools.iter().filter_map(|pool| pool.parse::<Subnet>().ok());
-    let mut skip = 1;
     for pool in pools.filter(|pool| pool.base().is_ipv4() && pool.bits() <= bits) {
         let count = 1u128 << (bits - pool.bits());
         for number in skip..count.min(TRIED) {
@@ -140,6 +174,7 @@ fn free(state: &State, taken: &[Subnet]) -> Result<Subnet, AdminError> {
             let subnet = base.map(|base| Subnet::around(base, bits));
             if let Some(subnet) = subnet
                 && !taken.iter().any(|other| other.overlaps(&subnet))
+                && !held.iter().any(|addr| subnet.has(*addr))
             {
                 return Ok(subnet);
             }
@@ -150,6 +185,17 @@ fn free(state: &State, taken: &[Subnet]) -> Result<Subnet, AdminError> {
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
             .into(),
     ))
+}
+
+/// Addresses that tasks have of networks that were removed, which they are about to leave.
+fn held_outside(state: &State, taken: &[Subnet]) -> Vec<IpAddr> {
+    let tasks = state.work.tasks.values().filter(|task| holds(task));
+    let places = tasks.flat_map(|task| &task.attachments);
+    let gone = places.filter(|place| !state.objects.networks.contains_key(&place.network));
+    let addresses = gone.flat_map(|place| place.addresses.iter().copied());
+    addresses
+        .filter(|addr| !taken.iter().any(|subnet| subnet.has(*addr)))
+        .collect()
 }
 
 /// A range of the addresses that are nobody's outside, made of the network's own ID.
@@ -243,6 +289,7 @@ mod tests {
             status: TaskStatus::default(),
             start: None,
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
         };
         write(
             &mut state,

@@ -1,7 +1,7 @@
 //! One pass of the leader's loop: from what is to be looked at to what is to be proposed.
 //!
 //! ```text
-//!   record ─► enforce ─► reap ─► orchestrate ─► update ─► rebalance ─► restart ─► schedule ─► proposals, waits
+//!   record ─► enforce ─► reap ─► settle ─► orchestrate ─► update ─► rebalance ─► restart ─► schedule ─► proposals, waits
 //! ```
 //!
 //! Each stage sees what those before it have decided. A pass is a function of values: the loop ([`work`](super::work))
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, View, Wait};
 use super::scheduler::{self, Board};
-use super::{enforcer, orchestrator, reaper, rebalance, restart, updater};
+use super::{allocator, enforcer, orchestrator, reaper, rebalance, restart, updater};
 use crate::model::{
     Node, NodeId, NodeState, Proposal, ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus,
     Timestamp,
@@ -30,6 +30,8 @@ pub struct Agenda {
     pub nodes: BTreeSet<NodeId>,
     /// Tasks of which more was said than what is written down.
     pub said: BTreeSet<TaskId>,
+    /// Whether there is to be a network for published ports, and is none.
+    pub ingress: bool,
 }
 
 /// What comes of a pass.
@@ -63,6 +65,10 @@ impl std::fmt::Debug for Aids<'_> {
 pub fn run(view: &View, agenda: &Agenda, aids: Aids<'_>) -> Outcome {
     let board = aids.board;
     let mut draft = Draft::new(view, aids.ids);
+    board.addresses.look_at(view);
+    if agenda.ingress {
+        allocator::keep_ingress(&mut draft);
+    }
     let fits =
         |node: &Node, spec: &ServiceSpec| scheduler::fits(node, spec, view.nodes.get(&node.id));
     for task in &agenda.said {
@@ -78,6 +84,7 @@ pub fn run(view: &View, agenda: &Agenda, aids: Aids<'_>) -> Outcome {
     }
     for service in &agenda.services {
         reaper::reap(&mut draft, *service);
+        allocator::settle(&mut draft, &mut board.addresses, *service);
         orchestrator::orchestrate(&mut draft, *service, &fits);
         updater::update(&mut draft, *service, &fits);
         let mut takes = |service, version, node| board.takes(service, version, node);

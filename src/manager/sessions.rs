@@ -13,7 +13,8 @@ use tracing::{debug, info};
 
 use super::AdminError;
 use super::admission::trusted_roots;
-use super::dispatch::{Dispatch, Session};
+use super::dispatch::{Dispatch, Routed, Session};
+use super::plane::Told;
 use super::rotation::issuing_root;
 use super::status::News;
 use super::term::Term;
@@ -176,11 +177,20 @@ impl Term {
         session: &Session,
         writer: &mut WriteHalf<Box<dyn Io>>,
     ) -> Result<(), SessionError> {
-        let states = self.context.store.watch();
+        let mut routed = self.routed.subscribe();
+        let known = self.context.store.watch().borrow().version;
+        let is_new = |routed: &Option<Routed>| {
+            let state = routed.as_ref().map(|routed| &routed.state);
+            state.is_some_and(|state| state.version >= known)
+        };
+        if routed.wait_for(is_new).await.is_err() {
+            return Ok(());
+        }
         let mut dispatch = Dispatch::new(self.number, node);
+        let mut told = Told::default();
         let (mut sent, mut made_of) = (None, None);
         loop {
-            let state = states.borrow().clone();
+            let Routed { state, plane } = routed.borrow_and_update().clone().unwrap_or_default();
             let made_now = Some(OrdersOf::new(node, &state));
             if made_now != made_of {
                 made_of = made_now;
@@ -193,6 +203,9 @@ impl Term {
                     }
                     sent = Some(orders);
                 }
+            }
+            for message in told.next(&plane) {
+                write_message(writer, &message, SESSION_FRAME).await?;
             }
             if session.has_heard() {
                 for message in dispatch.next(&state, &self.observed()) {

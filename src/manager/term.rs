@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::admission::{self, Admitted};
-use super::dispatch::Sessions;
+use super::dispatch::{Routed, Sessions};
 use super::draft::View;
 use super::picture::Picture;
 use super::rebalance::{self, Even};
@@ -83,6 +83,8 @@ pub struct Term {
     /// What nodes have said of their tasks.
     pub(super) picture: watch::Sender<Picture>,
     pub(super) sessions: Sessions,
+    /// What sessions tell of; `None` until the term has looked at the state.
+    pub(super) routed: watch::Sender<Option<Routed>>,
     pub(super) token: CancellationToken,
     pub(super) tracker: TaskTracker,
     attempts: Mutex<Attempts>,
@@ -103,6 +105,7 @@ impl Term {
             news,
             picture: watch::channel(Picture::default()).0,
             sessions: Sessions::default(),
+            routed: watch::channel(None).0,
             token,
             tracker: TaskTracker::new(),
             attempts: Mutex::new(Attempts::new()),

@@ -90,6 +90,7 @@ mod tests {
             status: TaskStatus::default(),
             start: None,
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
         };
         (service, task, template)
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::plane::Endpoint;
 use super::{NodeDescription, NodeId, Standing};
 
 /// The keys of one node's gossip state; each value is the JSON of one field of [`NodeFacts`].
@@ -20,6 +21,15 @@ pub mod key {
     pub const LAST_LOG: &str = "log";
     /// [`super::NodeFacts::phase`].
     pub const PHASE: &str = "phase";
+    /// [`super::NodeFacts::endpoints`], in parts: a value fits one message, and a change is one of them.
+    pub const ENDPOINTS: [&str; 64] = [
+        "ep0", "ep1", "ep2", "ep3", "ep4", "ep5", "ep6", "ep7", "ep8", "ep9", "ep10", "ep11",
+        "ep12", "ep13", "ep14", "ep15", "ep16", "ep17", "ep18", "ep19", "ep20", "ep21", "ep22",
+        "ep23", "ep24", "ep25", "ep26", "ep27", "ep28", "ep29", "ep30", "ep31", "ep32", "ep33",
+        "ep34", "ep35", "ep36", "ep37", "ep38", "ep39", "ep40", "ep41", "ep42", "ep43", "ep44",
+        "ep45", "ep46", "ep47", "ep48", "ep49", "ep50", "ep51", "ep52", "ep53", "ep54", "ep55",
+        "ep56", "ep57", "ep58", "ep59", "ep60", "ep61", "ep62", "ep63",
+    ];
 }
 
 /// Whom a node believes to lead, and since which term. The highest term wins.
@@ -59,4 +69,6 @@ pub struct NodeFacts {
     pub last_log: Option<(u64, u64)>,
     /// Where it is in its life.
     pub phase: Phase,
+    /// What takes traffic there; `None` until it has said so.
+    pub endpoints: Option<Vec<Endpoint>>,
 }

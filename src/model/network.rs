@@ -1,6 +1,6 @@
 //! Networks of the cluster: what a user asked for, and the addresses that were set aside.
 //!
-//! Services name them, tasks carry that in their spec, and nodes wire them where they have a data plane. The networks
+//! Services name them, tasks carry that in their spec, and nodes wire them. The networks
 //! that every machine has by itself, `host` and `none`, are no objects and never stored.
 
 use std::collections::BTreeMap;
@@ -34,6 +34,19 @@ pub struct Network {
     /// The addresses that are its own: the user's, or those that the leader has set aside.
     #[serde(default)]
     pub pools: Vec<IpamConfig>,
+}
+
+impl Network {
+    /// An address with the length of the range that it is in, as Docker writes it: `10.0.1.3/24`.
+    pub fn with_length(&self, addr: IpAddr) -> String {
+        let ranges = self.pools.iter();
+        let mut ranges = ranges.filter_map(|pool| pool.subnet.parse::<Subnet>().ok());
+        let bits = ranges
+            .find(|range| range.has(addr))
+            .map(|range| range.bits());
+        let whole = if addr.is_ipv4() { 32 } else { 128 };
+        format!("{addr}/{}", bits.unwrap_or(whole))
+    }
 }
 
 /// Docker's request for a network, in Docker's JSON.
@@ -148,6 +161,17 @@ impl Subnet {
         let sum = value.checked_add(offset)?;
         let fits = width == 128 || sum <= u128::from(u32::MAX);
         fits.then(|| address(sum, width))
+    }
+
+    /// How far behind its first address another is; `None` when it is not in it.
+    pub fn offset(&self, addr: IpAddr) -> Option<u128> {
+        self.has(addr).then(|| number(addr).0 - number(self.base).0)
+    }
+
+    /// How many addresses it has, or as many as can be counted.
+    pub fn size(&self) -> u128 {
+        let free = number(self.base).1 - self.bits;
+        1u128.checked_shl(free.into()).unwrap_or(u128::MAX)
     }
 
     /// Whether an address is in it.

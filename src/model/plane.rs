@@ -4,6 +4,7 @@
 //! The leader chooses every address ([`manager::allocator`](crate::manager)); nodes keep the last they were told, so that
 //! packets flow while nobody leads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,21 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// Further names of it there.
     #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// One address of a container, for people to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The network; `None` for the node's own.
+    pub network: Option<NetworkId>,
+    /// Its name.
+    pub name: String,
+    /// The address.
+    pub addr: IpAddr,
+    /// The range that it is of.
+    pub subnet: Subnet,
+    /// Further names of the container there.
     pub aliases: Vec<String>,
 }
 
@@ -47,6 +63,26 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    /// What a word means; TCP when it is none.
+    pub fn read(word: &str) -> Self {
+        match word {
+            "udp" => Self::Udp,
+            "sctp" => Self::Sctp,
+            _ => Self::Tcp,
+        }
+    }
+
+    /// `tcp`, `udp` or `sctp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
 /// A published port of a service, all of its numbers settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Published {
@@ -72,6 +108,27 @@ pub enum Mesh {
     Snat,
     /// Tasks of the node that is asked.
     Local,
+}
+
+/// The label of a service that says how its published ports reach its tasks.
+pub const MESH: &str = "skein.mesh";
+
+impl Mesh {
+    /// What a word means; `None` when it is none.
+    pub fn read(word: &str) -> Option<Self> {
+        match word {
+            "keep" => Some(Self::Keep),
+            "snat" => Some(Self::Snat),
+            "local" => Some(Self::Local),
+            _ => None,
+        }
+    }
+
+    /// What the labels of a service say.
+    pub fn of(labels: &BTreeMap<String, String>) -> Self {
+        let word = labels.get(MESH).and_then(|word| Self::read(word));
+        word.unwrap_or_default()
+    }
 }
 
 /// A network, as far as packets are concerned.
@@ -129,7 +186,7 @@ pub struct Block {
 /// What is new of the cluster's intent, or all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaneUpdate {
-    /// Whether a node is to forget whatever is not in here, nor in an update that follows.
+    /// Whether this is all there is, with the updates that came before it in the session: a node forgets the rest.
     pub complete: bool,
     /// Networks that are new or have changed.
     pub networks: Vec<PlaneNetwork>,
@@ -141,6 +198,36 @@ pub struct PlaneUpdate {
     pub gone_networks: Vec<NetworkId>,
     /// Services that are gone.
     pub gone_services: Vec<ServiceId>,
+}
+
+impl PlaneUpdate {
+    /// Both in one.
+    pub fn and_then(&mut self, later: Self) {
+        if later.complete {
+            *self = later;
+            return;
+        }
+        let new: BTreeSet<NetworkId> = later.networks.iter().map(|one| one.id).collect();
+        let gone: BTreeSet<NetworkId> = later.gone_networks.iter().copied().collect();
+        let moved: BTreeSet<NetworkId> = later.blocks.iter().map(|one| one.0).collect();
+        self.networks
+            .retain(|one| !new.contains(&one.id) && !gone.contains(&one.id));
+        self.gone_networks
+            .retain(|one| !new.contains(one) && !gone.contains(one));
+        self.blocks
+            .retain(|one| !moved.contains(&one.0) && !gone.contains(&one.0));
+        self.networks.extend(later.networks);
+        self.gone_networks.extend(later.gone_networks);
+        self.blocks.extend(later.blocks);
+        let new: BTreeSet<ServiceId> = later.services.iter().map(|one| one.id).collect();
+        let gone: BTreeSet<ServiceId> = later.gone_services.iter().copied().collect();
+        self.services
+            .retain(|one| !new.contains(&one.id) && !gone.contains(&one.id));
+        self.gone_services
+            .retain(|one| !new.contains(one) && !gone.contains(one));
+        self.services.extend(later.services);
+        self.gone_services.extend(later.gone_services);
+    }
 }
 
 /// A task that takes traffic now. Gossiped by the node that runs it, for as long as it does.

@@ -9,6 +9,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Secret;
+use super::plane::{Published, Vip};
 use super::service_spec::{EndpointSpec, ServiceSpec};
 use super::task_spec::{Driver, TaskSpec};
 use super::{Meta, ServiceId, Slot, TaskId, TaskStatus, Timestamp};
@@ -45,6 +46,12 @@ pub struct Service {
     /// Its user asks for its tasks to be spread anew, once.
     #[serde(default)]
     pub rebalance: bool,
+    /// The addresses that stand for all of its tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<Vip>,
+    /// What it publishes, every number settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Published>,
 }
 
 /// An earlier spec.

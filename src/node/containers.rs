@@ -151,6 +151,7 @@ fn health_view(vital: Vital) -> HealthView {
 
 impl LocalContainers {
     fn of_task(&self, look: Look) -> Container {
+        let id = look.config.id;
         Container {
             log_path: logs::log_path(&look.folder, driver(&look.config)),
             health: self.engine.vitals.of(look.config.id).map(health_view),
@@ -159,6 +160,7 @@ impl LocalContainers {
             created: look.created,
             started: look.started,
             folder: look.folder,
+            places: self.engine.places(id),
             standalone: None,
         }
     }
@@ -179,6 +181,7 @@ impl LocalContainers {
                 (Some(_) | None, _) => ContainerState::Created,
             },
         };
+        let id = record.config.id;
         let shown = Driver::named(&record.wanted.log.driver).unwrap_or(Driver::JsonFile);
         Container {
             log_path: logs::log_path(&folder, shown),
@@ -188,6 +191,7 @@ impl LocalContainers {
             created: record.created,
             started: life.started,
             folder,
+            places: self.engine.places(id),
             standalone: Some(Box::new(Alone {
                 wanted: record.wanted,
                 shown: record.shown,

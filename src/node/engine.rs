@@ -5,6 +5,7 @@
 //! again and again. What is run for a cluster is begun by a membership and outlives it, until the node leaves.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use super::work::{Ground, Work, starts_at_once};
 use super::{clock, machine};
 use crate::agent::happenings::Happenings;
 use crate::agent::images::{self, Disk, Images, ImagesSettings, sample};
+use crate::agent::network::plane::Plane;
 use crate::agent::runner::Runner;
 use crate::agent::runtime::containerd::{ConnectError, Containerd, ContainerdSettings};
 use crate::agent::runtime::supervise::{self, SYSTEM_ADDRESS, SuperviseError, SuperviseSettings};
@@ -34,7 +36,8 @@ use crate::agent::vitals::Vitals;
 use crate::agent::volumes::{self, Volumes};
 use crate::api::backend::{ImageStore, Refusal, VolumeStore};
 use crate::config::Config;
-use crate::model::{NodeDescription, NodeId};
+use crate::model::plane::Place;
+use crate::model::{ContainerId, NodeDescription, NodeId};
 
 /// What makes layers into file systems.
 pub(super) const SNAPSHOTTER: &str = "overlayfs";
@@ -255,6 +258,17 @@ impl Engine {
         }
     }
 
+    /// The data plane of the tasks' work, once there is one.
+    pub(super) fn plane(&self) -> Option<watch::Receiver<Option<Plane>>> {
+        Some(self.work()?.plane())
+    }
+
+    /// Where a container of this machine is reached.
+    pub(super) fn places(&self, container: ContainerId) -> Vec<Place> {
+        let plane = self.plane().and_then(|plane| plane.borrow().clone());
+        plane.map_or_else(Vec::new, |plane| plane.places(container))
+    }
+
     /// What the user is to be warned of: why no containers, or no tasks, can be run.
     pub fn warnings(&self) -> Vec<String> {
         let own = match &*self.state.borrow() {
@@ -267,13 +281,15 @@ impl Engine {
 
     /// The runner of a node's tasks, once there is one. It is begun at the first call and goes on until
     /// [`Engine::forget`], however often the membership is begun anew.
-    pub fn work_for(&self, node: NodeId) -> watch::Receiver<Option<Runner>> {
+    pub fn work_for(&self, node: NodeId, own: Option<IpAddr>) -> watch::Receiver<Option<Runner>> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let current = work.take().filter(|work| work.node == node);
         let current = current.unwrap_or_else(|| {
             let ground = Ground {
                 node,
                 data_root: self.config.data_root.clone(),
+                run_dir: self.config.run_dir.clone(),
+                own,
                 labels: self.config.labels.clone(),
                 happenings: self.happenings.clone(),
                 vitals: self.vitals.clone(),
@@ -379,6 +395,7 @@ impl Engine {
             volumes: volumes.clone(),
             runtime: runtime.await?,
             secrets: Secrets::at(root.join("secrets")),
+            plane: Err("it is in no cluster".into()),
             clock: Arc::new(clock::now),
         };
         Ok(Machine {

@@ -1,6 +1,7 @@
 //! Founding a cluster: its root, its secrets, its first node, as the first proposal of its store.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
@@ -8,14 +9,16 @@ use rand::Rng;
 use super::clock;
 use super::join::reason;
 use super::member::{MemberConfig, told_addresses};
+use crate::cluster::store::State;
 use crate::identity::ca::{Authority, Grant, check_own_root};
 use crate::identity::files::CertificateDir;
 use crate::identity::key::NodeKey;
 use crate::identity::token::new_secret;
+use crate::manager::networks;
 use crate::manager::settings::check_spec;
 use crate::model::node::CertificateRecord;
 use crate::model::{
-    Availability, Change, Cluster, ClusterId, ClusterSpec, Expect, JoinSecrets, Node,
+    Availability, Change, Cluster, ClusterId, ClusterSpec, Expect, JoinSecrets, NetworkId, Node,
     NodeDescription, NodeSpec, Proposal, Role, Standing,
 };
 
@@ -110,11 +113,22 @@ pub fn prepare(
         },
         ..Node::default()
     };
-    Ok(Proposal {
-        at: now,
-        changes: vec![
-            Change::PutCluster(Expect::Absent, Box::new(cluster)),
-            Change::PutNode(Expect::Absent, Box::new(node)),
-        ],
-    })
+    let ingress = ingress(&cluster);
+    let mut changes = vec![
+        Change::PutCluster(Expect::Absent, Box::new(cluster)),
+        Change::PutNode(Expect::Absent, Box::new(node)),
+    ];
+    changes.extend(ingress);
+    Ok(Proposal { at: now, changes })
+}
+
+/// The network that carries published ports; none where the user's pools have no room for it.
+fn ingress(cluster: &Cluster) -> Option<Change> {
+    let state = State {
+        cluster: Some(Arc::new(cluster.clone())),
+        ..State::default()
+    };
+    let id = NetworkId::from_bits(rand::rng().random());
+    let network = networks::ingress(&state, id).ok()?;
+    Some(Change::PutNetwork(Expect::Absent, Box::new(network)))
 }

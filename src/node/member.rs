@@ -22,7 +22,7 @@ use super::engine::Engine;
 use super::events::Events;
 use super::local::MemoryError;
 use super::rooms::{Ground, Rooms, ShutOut};
-use super::{clock, duties, inbound, join, leaders, machine};
+use super::{clock, duties, inbound, join, leaders, machine, plane};
 use crate::agent::session::{self, Farewell, Orders, SelfPortrait, SessionChannels};
 use crate::cluster::frames::Io;
 use crate::cluster::membership::{Membership, Peers};
@@ -232,13 +232,20 @@ impl Member {
             };
             self.run(lead::run(context, term, self.stop.child_token()));
         }
+        let (intents, updates) = mpsc::channel(plane::UPDATES);
         let channels = SessionChannels {
             leader: self.leader.clone(),
             portrait: self.portrait.subscribe(),
             farewells,
             orders,
-            runner: self.engine.work_for(self.node),
+            runner: self
+                .engine
+                .work_for(self.node, self.addresses().first().map(SocketAddr::ip)),
+            plane: Some(intents),
         };
+        if let Some(planes) = self.engine.plane() {
+            self.run(plane::follow(self.clone(), planes, updates));
+        }
         let member = self.clone();
         let open = move |leader| inbound::open_session(member.clone(), leader);
         let silent = self.clone().silent();

@@ -27,6 +27,7 @@ pub mod local;
 pub mod machine;
 pub mod member;
 mod placement;
+mod plane;
 pub mod rooms;
 mod told;
 mod volumes;

@@ -139,6 +139,7 @@ fn task(id: TaskId, service: ServiceId, node: Option<NodeId>) -> Change {
             },
             start: None,
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
         }),
     )
 }

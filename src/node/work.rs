@@ -5,6 +5,7 @@
 //! that node has left its cluster.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::{clock, machine};
 use crate::agent::happenings::Happenings;
 use crate::agent::images::{InUse, User};
 use crate::agent::ledger::{Ledger, LedgerError};
+use crate::agent::network::plane::{Plane, PlaneGround};
 use crate::agent::runner::stock::{Stock, StockError};
 use crate::agent::runner::{Runner, RunnerSettings, Tools};
 use crate::agent::runtime::containerd::{ConnectError, Containerd, ContainerdSettings};
@@ -47,6 +49,9 @@ const AGAIN_MOST: Duration = Duration::from_secs(30);
 /// them. Then they are killed.
 const END_DEADLINE: Duration = Duration::from_secs(15);
 
+/// The UDP port of packets between nodes, as of Docker's overlay networks.
+const DATA_PATH_PORT: u16 = 4789;
+
 /// What works for the tasks may take this long to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -57,6 +62,10 @@ pub(super) struct Ground {
     pub(super) node: NodeId,
     /// Where its files are.
     pub(super) data_root: PathBuf,
+    /// Where what goes with the machine is.
+    pub(super) run_dir: PathBuf,
+    /// The node's address between nodes; `None` when it has none.
+    pub(super) own: Option<IpAddr>,
     /// The engine's labels.
     pub(super) labels: BTreeMap<String, String>,
     /// Hears what happens.
@@ -87,6 +96,7 @@ pub(super) struct Work {
     ground: Ground,
     runner: watch::Sender<Option<Runner>>,
     stock: Mutex<Option<LocalStock>>,
+    plane: watch::Sender<Option<Plane>>,
     trouble: Mutex<Option<String>>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -105,6 +115,7 @@ impl Work {
             ground,
             runner: watch::channel(None).0,
             stock: Mutex::default(),
+            plane: watch::channel(None).0,
             trouble: Mutex::default(),
             tracker: TaskTracker::new(),
             stop,
@@ -126,6 +137,11 @@ impl Work {
     /// The runner, once there is one.
     pub(super) fn runner(&self) -> watch::Receiver<Option<Runner>> {
         self.runner.subscribe()
+    }
+
+    /// The data plane, once there is one.
+    pub(super) fn plane(&self) -> watch::Receiver<Option<Plane>> {
+        self.plane.subscribe()
     }
 
     /// Why tasks cannot be run, although containers can.
@@ -174,6 +190,7 @@ impl Work {
             volumes: machine.volumes.clone(),
             runtime: runtime.clone(),
             secrets: Secrets::at(self.ground.data_root.join("agent").join("secrets")),
+            plane: self.begin_plane().await,
             clock: Arc::new(clock::now),
         };
         for stranger in runtime.nodes().await? {
@@ -213,6 +230,34 @@ impl Work {
         };
         let runner = Runner::start(settings, tools, &self.tracker, self.stop.clone()).await;
         Ok((stock, runner))
+    }
+
+    /// The data plane, or why there is none: tasks without networks of their own run all the same.
+    async fn begin_plane(&self) -> Result<Plane, Arc<str>> {
+        let Some(own) = self.ground.own else {
+            return Err("it has no address that other machines reach".into());
+        };
+        if let Some(plane) = self.plane.borrow().clone() {
+            return Ok(plane);
+        }
+        let ground = PlaneGround {
+            node: self.node,
+            own,
+            port: DATA_PATH_PORT,
+            run: self.ground.run_dir.join("netns"),
+            keep: self.ground.data_root.join("network"),
+        };
+        match Plane::begin(ground, &self.tracker, self.stop.clone()).await {
+            Ok(plane) => {
+                self.plane.send_replace(Some(plane.clone()));
+                Ok(plane)
+            }
+            Err(error) => {
+                let why = reason(&error);
+                warn!(why, "containers have no networks");
+                Err(why.into())
+            }
+        }
     }
 
     fn stock(&self) -> Option<LocalStock> {
@@ -278,6 +323,12 @@ impl Work {
             && let Err(error) = clear(&stock.runtime, &stock).await
         {
             warn!(error = %reason(&error), "containers are left");
+        }
+        let plane = self.plane.borrow().clone();
+        if let Some(plane) = plane
+            && let Err(error) = plane.end().await
+        {
+            warn!(error = %reason(&error), "networks of containers are left");
         }
         match std::fs::remove_file(self.ledger()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -18,9 +18,11 @@ use super::node::Node;
 use super::world::World;
 use crate::manager::term::Term;
 use crate::model::cluster::Secret;
-use crate::model::service_spec::{Replicated, UpdateConfig};
+use crate::model::service_spec::{EndpointSpec, PortConfig, Replicated, UpdateConfig};
+use crate::model::task_spec::NetworkAttachmentConfig;
 use crate::model::{
-    AuthFrom, Availability, NodeId, Service, ServiceId, ServiceSpec, ServiceUpdate,
+    AuthFrom, Availability, NetworkId, NetworkSpec, NodeId, Service, ServiceId, ServiceSpec,
+    ServiceUpdate,
 };
 
 /// Services that there are at the most.
@@ -31,6 +33,12 @@ const REPLICAS: usize = 7;
 
 /// What a bad change makes of the tasks of a service.
 const BAD: &str = "exit 1";
+
+/// The network of those services that have one. A storm goes through its addresses about once.
+const NETWORK: &str = "back";
+
+/// Its addresses.
+const SUBNET: &str = "10.9.0.0/25";
 
 /// What is bad is put right again and again, with so long a pause.
 const PUT_RIGHT: Duration = Duration::from_millis(200);
@@ -181,7 +189,48 @@ impl Customer {
             2 => Kind::GlobalJob,
             _ => Kind::Replicas(count),
         };
-        create(self, kind, spec(&name, kind, self.dice.chance(0.3))).await;
+        let mut wanted = spec(&name, kind, self.dice.chance(0.3));
+        self.connect(&mut wanted).await;
+        create(self, kind, wanted).await;
+    }
+
+    /// Has some services in a network, and some reached from outside.
+    async fn connect(&self, wanted: &mut ServiceSpec) {
+        let (inside, outside) = (self.dice.chance(0.6), self.dice.chance(0.4));
+        let state = self.world.newest();
+        let network = match state.objects.network_named(NETWORK) {
+            Some(network) => Some(network.id),
+            None => self.make_network().await,
+        };
+        if let Some(network) = network.filter(|_| inside) {
+            wanted.task_template.networks = vec![NetworkAttachmentConfig {
+                target: network.to_string(),
+                ..NetworkAttachmentConfig::default()
+            }];
+        }
+        if outside {
+            let port = PortConfig {
+                target_port: 80,
+                ..PortConfig::default()
+            };
+            wanted.endpoint_spec = Some(EndpointSpec {
+                ports: vec![port],
+                ..EndpointSpec::default()
+            });
+        }
+    }
+
+    async fn make_network(&self) -> Option<NetworkId> {
+        let network = json!({
+            "Name": NETWORK, "Driver": "overlay", "IPAM": {"Config": [{"Subnet": SUBNET}]},
+        });
+        let network: NetworkSpec = serde_json::from_value(network).expect("it is a spec");
+        let order: Order<NetworkId> = Arc::new(move |term: Arc<Term>| {
+            let network = network.clone();
+            async move { term.create_network(network).await }.boxed()
+        });
+        let ask = Ask::Operate(format!("there is to be a network {NETWORK}"));
+        self.ask(ask, order).await
     }
 
     async fn scale(&self, service: &Service) {

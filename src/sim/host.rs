@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 use super::clock;
 use super::machine::Machine;
 use crate::agent::ledger::memory::MemoryLedger;
-use crate::agent::runner::stock::{HealthExec, Stock, StockError};
+use crate::agent::runner::stock::{HealthExec, Stock, StockError, Wired};
 use crate::agent::runner::{Runner, RunnerSettings, Tools};
 use crate::agent::runtime::fake::{FakeRuntime, Fate};
 use crate::agent::task::health::Answer;
 use crate::agent::task::plan::{FileRequest, NodeSelf, TASK_LABEL, VolumeRequest};
 use crate::model::cluster::Secret;
-use crate::model::container::{ContainerState, ImageRef, NetworkMode, ProcessConfig};
+use crate::model::container::{ContainerState, ImageRef, ProcessConfig};
 use crate::model::{ContainerId, Digest, ImageConfig, TaskId};
 use crate::wire::assignment::Assigned;
 
@@ -159,8 +159,8 @@ impl Stock for Shelf {
 
     fn wipe(&self, _: ContainerId) {}
 
-    async fn network(&self, _: ContainerId, _: &Assigned) -> Result<NetworkMode, StockError> {
-        Ok(NetworkMode::None)
+    async fn network(&self, _: ContainerId, _: &Assigned) -> Result<Wired, StockError> {
+        Ok(Wired::default())
     }
 
     async fn release(&self, _: ContainerId) -> Result<(), StockError> {

@@ -175,6 +175,7 @@ impl Node {
             farewells: ends.farewells,
             orders: ends.orders,
             runner: watch::channel(Some(self.runner.clone())).1,
+            plane: None,
         };
         let (node, owner) = (self.clone(), world.clone());
         let open = move |leader| open_session(owner.clone(), node.clone(), leader);
@@ -225,6 +226,7 @@ impl Node {
             leader: *lock(&self.leads),
             last_log: None,
             phase: *lock(&self.phase),
+            endpoints: None,
         }
     }
 

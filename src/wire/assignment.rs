@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Json;
 use crate::model::cluster::Secret;
+use crate::model::plane::Attachment;
 use crate::model::task::{ServiceRef, container_name};
 use crate::model::task_spec::{Driver, GenericResource};
 use crate::model::{Dependency, DependencyId, Slot, TaskId, TaskSpec, TaskState, TaskStatus};
@@ -35,6 +36,9 @@ pub struct Assigned {
     /// What of the node's own was given to it: its program is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generic_resources: Vec<GenericResource>,
+    /// Its places in networks, the first of which has its way out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// Where its output goes when the spec does not say: the cluster's default.
     #[serde(default)]
     pub log_driver: Option<Driver>,
@@ -108,6 +112,7 @@ mod tests {
                 ..TaskSpec::default()
             },
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
             log_driver: None,
             registry_auth: Secret("e30=".into()),
         };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Json;
 use super::assignment::{Assigned, Assignments, Dependencies, Report};
+use crate::model::plane::PlaneUpdate;
 use crate::model::{NodeDescription, NodeId, Role, Standing};
 
 /// From a node to the leader.
@@ -55,4 +56,6 @@ pub enum Downward {
     /// Secrets and configs that the tasks which follow name, and those that are no longer needed. A complete set of
     /// tasks with none of these before it names none.
     Dependencies(Dependencies),
+    /// What packets need to know of networks and services. A complete set comes before the first tasks.
+    Plane(Json<PlaneUpdate>),
 }

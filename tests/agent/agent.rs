@@ -56,6 +56,7 @@ impl Agent {
             volumes: volumes.await.unwrap(),
             runtime: runtime.clone(),
             secrets: Secrets::at(place.directory.join("secrets")),
+            plane: Err("these tests have none".into()),
             clock: Arc::new(now),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -172,6 +173,7 @@ pub(crate) fn task_of(image: &str, number: u128, script: &str) -> Assigned {
             ..TaskSpec::default()
         },
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
         log_driver: None,
         registry_auth: Secret(String::new()),
     }

@@ -116,7 +116,9 @@ impl Node {
                     more.extend(tasks);
                     continue;
                 }
-                Downward::Membership { .. } | Downward::Dependencies(_) => continue,
+                Downward::Membership { .. } | Downward::Dependencies(_) | Downward::Plane(_) => {
+                    continue;
+                }
                 Downward::Removed => return Ok(()),
             };
             for id in assignments.removed {

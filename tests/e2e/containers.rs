@@ -203,7 +203,7 @@ fn a_container_is_looked_at_and_copied_from_any_node() {
     let shown = bed.docker(1, &["inspect", "--format",
         "{{.Name}} {{.State.Status}} {{.HostConfig.NetworkMode}} {{index .Config.Labels \"com.docker.swarm.service.name\"}}",
         target]);
-    assert_eq!(shown.ok(), format!("/{target} running none web"));
+    assert_eq!(shown.ok(), format!("/{target} running default web"));
     let id = bed
         .docker(1, &["inspect", "--format", "{{.Id}}", target])
         .ok();

@@ -25,6 +25,7 @@ mod image;
 mod images;
 mod join;
 mod native;
+mod network;
 mod node;
 mod objects;
 mod quorum;

@@ -154,10 +154,10 @@ fn a_stack_is_deployed_changed_pruned_and_removed() {
     let deploy = "stack deploy --detach --resolve-image=never -c stack.yml demo";
     begins(&desk, deploy);
     let (web, agent) = (desk.runs("demo_web", 2), desk.runs("demo_agent", 2));
-    let on: BTreeSet<&str> = (0..2)
+    let on: BTreeSet<&str> = (0..3)
         .map(|n| web[0].text(&format!("/NetworksAttachments/{n}/Network/Spec/Name")))
         .collect();
-    assert_eq!(on, BTreeSet::from(["demo_back", "demo_front"]));
+    assert_eq!(on, BTreeSet::from(["demo_back", "demo_front", "ingress"]));
     let read = "cat /run/secrets/password /etc/site; stat -c %u:%a /etc/site";
     let exec = ["exec", web[0].container(), "sh", "-c", read];
     assert_eq!(bed.docker(2, &exec).ok(), "hunter2hello33:400");
@@ -266,8 +266,7 @@ fn tools_are_deployed_as_stacks_of_images_that_stand_in_for_them() {
     let link = "test -S /run/docker.sock || ln -s /run/skein/skein.sock /run/docker.sock";
     bed.exec(1, &["sh", "-c", link]).ok();
     desk.says(deploy).ok();
-    let said = desk.says(deploy);
-    assert!(said.err.contains("kept and not opened"), "{said}");
+    desk.says(deploy).ok();
     desk.runs("tools_page", 1);
     desk.runs("tools_agent", 1);
     let shown = eventually(secs(20), "it says why it waits", || {

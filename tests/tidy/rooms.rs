@@ -52,7 +52,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates and parts of std that only some places may name. `""` is the top of the crate, `main.rs` and `lib.rs`.
-const HOMES: [(&str, &[&str]); 21] = [
+const HOMES: [(&str, &[&str]); 22] = [
     ("anyhow", &["", "cli", "node", "cluster::membership"]),
     ("axum", &["api", "node"]),
     ("bincode", &["wire::codec"]),
@@ -60,6 +60,7 @@ const HOMES: [(&str, &[&str]); 21] = [
     ("clap", &["", "cli"]),
     ("clap_complete", &["cli"]),
     ("containerd_client", &["agent"]),
+    ("hickory_proto", &["agent::network::dns"]),
     ("hyper", &["api", "node", "cli"]),
     ("hyper_util", &["api", "node", "cli"]),
     ("oci_client", &["agent"]),

@@ -38,6 +38,7 @@ fn order(task: u128) -> Order {
                 ..TaskSpec::default()
             },
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
             log_driver: None,
             registry_auth: Default::default(),
         },

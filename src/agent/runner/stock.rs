@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,7 +69,19 @@ pub trait Stock: Clone + Send + Sync + 'static {
         &self,
         container: ContainerId,
         assigned: &Assigned,
-    ) -> impl Future<Output = Result<NetworkMode, StockError>> + Send;
+    ) -> impl Future<Output = Result<Wired, StockError>> + Send;
+
+    /// From now on `container` takes traffic: its process runs, and is healthy if it is asked. Said again, it is the same.
+    fn serve(&self, _container: ContainerId) {}
+
+    /// `container` takes no more traffic: its process has ended. Nobody waits.
+    fn fell(&self, _container: ContainerId) {}
+
+    /// `container` is about to be asked to end. Returns when no node sends it new traffic any more, or not long after
+    /// when one does not say so.
+    fn retire(&self, _container: ContainerId) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Lets go of everything that was given to `container`, which is gone: its network, its hold on volumes, its
     /// anonymous volumes, its secrets, its logs. Good when there is nothing.
@@ -76,6 +89,15 @@ pub trait Stock: Clone + Send + Sync + 'static {
         &self,
         container: ContainerId,
     ) -> impl Future<Output = Result<(), StockError>> + Send;
+}
+
+/// A container's place in networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wired {
+    /// How it reaches others.
+    pub mode: NetworkMode,
+    /// What its own name stands for.
+    pub address: Option<IpAddr>,
 }
 
 /// Asks a container for its health.

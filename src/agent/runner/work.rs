@@ -16,6 +16,7 @@ use super::Shared;
 use super::desk::sight;
 use super::stock::{HealthExec, Stock, StockError};
 use crate::agent::ledger::{LedgerError, Write};
+use crate::agent::runtime::spec::hostname;
 use crate::agent::runtime::{Failure, Runtime, RuntimeError};
 use crate::agent::task::health::{Checkup, Health};
 use crate::agent::task::kept::{Made, Order, Progress, Want};
@@ -477,6 +478,8 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
         let (signal, grace) = self.manners(order);
         let passed = self.progress.stopping.map(|since| now.since(since));
         let left = grace.saturating_sub(passed.unwrap_or_default());
+        // What it is asked meanwhile it still answers.
+        self.shared.stock.retire(id).await;
         info!(signal, grace = ?left, "asked its process to end");
         self.signal(id, signal).await?;
         self.seen.stopping = Stopping::Signalled;
@@ -558,10 +561,18 @@ impl<R: Runtime, S: Stock, H: HealthExec> Work<R, S, H> {
             self.progress = progress;
         }
         info!(%from, to = %step.to, err = step.err, "task moved");
+        if let Some(id) = self
+            .progress
+            .container
+            .filter(|_| step.to == TaskState::Running)
+        {
+            self.shared.stock.serve(id);
+        }
         self.shared.tell(self.task, &self.progress.status);
         if step.to.is_terminal() {
             self.permit = None;
             if let Some(id) = self.progress.container {
+                self.shared.stock.fell(id);
                 self.shared.stock.wipe(id);
             }
         }
@@ -646,7 +657,12 @@ async fn gather<R: Runtime, S: Stock, H: HealthExec>(
         source: MountSource::Dependency { path },
     });
     container.mounts.extend(mounts);
-    container.network = shared.stock.network(id, assigned).await?;
+    let wired = shared.stock.network(id, assigned).await?;
+    container.network = wired.mode;
+    if let Some(addr) = wired.address {
+        let name = hostname(&container);
+        container.hosts.push((addr, vec![name]));
+    }
     Ok(Made { container, health })
 }
 

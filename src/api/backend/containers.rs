@@ -18,6 +18,7 @@ use super::Refusal;
 use crate::model::container::{ContainerState, Exit, Mount, PathStat, ProcessConfig};
 use crate::model::limits::ResourceLimits;
 use crate::model::log::{LogLine, ReadOptions};
+use crate::model::plane::Place;
 use crate::model::standalone::{RestartPolicy, WaitFor, Wanted};
 use crate::model::stats::Stats;
 use crate::model::{ContainerConfig, ContainerId, Digest, Timestamp};
@@ -39,6 +40,8 @@ pub struct Container {
     pub folder: PathBuf,
     /// How healthy it says that it is; `None` when it is not asked.
     pub health: Option<HealthView>,
+    /// Where it is reached.
+    pub places: Vec<Place>,
     /// What else is known of one that its user has made by itself.
     pub standalone: Option<Box<Alone>>,
 }

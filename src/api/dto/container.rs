@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::human;
 use crate::api::backend::containers::{Container, HealthView};
 use crate::model::container::{
     ContainerState, Exit, Mount, MountSource, NetworkMode, Security, Sharing,
 };
+use crate::model::plane::Place;
 use crate::model::{ContainerConfig, Digest, Timestamp};
 
 /// Before anything happened, as Docker writes it.
@@ -63,7 +64,7 @@ impl SummaryDto {
             state: state_word(container),
             status: status(container, now),
             host_config: json!({ "NetworkMode": mode(container) }),
-            network_settings: json!({ "Networks": networks(config) }),
+            network_settings: json!({ "Networks": networks(container) }),
             mounts: mount_points(container),
         }
     }
@@ -131,23 +132,60 @@ fn network_mode(network: &NetworkMode) -> String {
     }
 }
 
-fn networks(config: &ContainerConfig) -> Value {
-    match &config.network {
+fn networks(container: &Container) -> Value {
+    match &container.config.network {
         NetworkMode::None | NetworkMode::Host => {
-            let name = network_mode(&config.network);
+            let name = network_mode(&container.config.network);
             json!({ name.as_str(): endpoint(&name) })
         }
-        NetworkMode::Namespace(_) | NetworkMode::Container(_) => json!({}),
+        NetworkMode::Container(_) => json!({}),
+        NetworkMode::Namespace(_) => {
+            let mut networks = Map::new();
+            for place in &container.places {
+                let shown = networks.entry(&place.name);
+                let shown = shown.or_insert_with(|| {
+                    let id = place.network.map(|id| id.to_string());
+                    endpoint(&id.unwrap_or_else(|| place.name.clone()))
+                });
+                show(shown, place, &container.config);
+            }
+            networks.into()
+        }
     }
 }
 
-/// The place of a container in one of the machine's own networks, where it has no address of its own.
+/// The place of a container in a network, without an address.
 fn endpoint(network: &str) -> Value {
     json!({
         "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
         "NetworkID": network, "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0,
         "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": null,
     })
+}
+
+/// Adds an address. The gateway is the one that its users are told; packets take the way through the machine.
+fn show(endpoint: &mut Value, place: &Place, config: &ContainerConfig) {
+    let gateway = place.subnet.at(1).map(|addr| addr.to_string());
+    let gateway = gateway.unwrap_or_default();
+    let (addr, bits) = (place.addr.to_string(), place.subnet.bits());
+    match place.addr.is_ipv4() {
+        true => {
+            endpoint["IPAddress"] = addr.into();
+            endpoint["IPPrefixLen"] = bits.into();
+            endpoint["Gateway"] = gateway.into();
+        }
+        false => {
+            endpoint["GlobalIPv6Address"] = addr.into();
+            endpoint["GlobalIPv6PrefixLen"] = bits.into();
+            endpoint["IPv6Gateway"] = gateway.into();
+        }
+    }
+    if !place.aliases.is_empty() {
+        endpoint["Aliases"] = place.aliases.clone().into();
+    }
+    let own = [config.name.clone(), config.id.short()];
+    let names: Vec<String> = own.into_iter().chain(place.aliases.clone()).collect();
+    endpoint["DNSNames"] = names.into();
 }
 
 /// A mount as Docker shows it; memory is shown among the host's settings alone.
@@ -304,7 +342,7 @@ pub(in crate::api) fn inspect(
             "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null,
             "SecondaryIPv6Addresses": null, "EndpointID": "", "Gateway": "", "GlobalIPv6Address": "",
             "GlobalIPv6PrefixLen": 0, "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "MacAddress": "",
-            "Networks": networks(config),
+            "Networks": networks(container),
         },
     });
     if let (Some(size), Some(fields)) = (size, object.as_object_mut()) {

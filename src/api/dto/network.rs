@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::network::{HOST, IpamConfig, IpamOptions, NONE, OVERLAY};
-use crate::model::{Network, NetworkSpec, Timestamp};
+use crate::model::{Network, NetworkSpec, Node, Timestamp};
 
 /// Docker's mark of networks that nobody has made.
 const PREDEFINED: &str = "com.docker.swarm.predefined";
+
+/// Characters of a node's ID by which Docker's users know it as a peer.
+const PEER_NAME: usize = 12;
 
 /// `Network`.
 #[derive(Clone, Debug, Serialize)]
@@ -28,12 +31,37 @@ pub(in crate::api) struct NetworkDto {
     ipam: Ipam,
     internal: bool,
     pub(in crate::api) attachable: bool,
-    ingress: bool,
+    pub(in crate::api) ingress: bool,
     config_from: ConfigFrom,
     config_only: bool,
     containers: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
     pub(in crate::api) labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    peers: Vec<Peer>,
+}
+
+/// `PeerInfo`: a node on which the network is.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::api) struct Peer {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "IP")]
+    ip: String,
+}
+
+impl Peer {
+    pub(in crate::api) fn of(node: &Node) -> Self {
+        let name = node.id.to_string();
+        Self {
+            name: name.chars().take(PEER_NAME).collect(),
+            ip: node
+                .addresses
+                .first()
+                .map(|addr| addr.ip().to_string())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -76,6 +104,7 @@ impl NetworkDto {
             containers: BTreeMap::new(),
             options: BTreeMap::new(),
             labels: mark().into_iter().collect(),
+            peers: Vec::new(),
         })
     }
 
@@ -108,7 +137,13 @@ impl NetworkDto {
             containers: BTreeMap::new(),
             options: spec.options.clone(),
             labels: spec.labels.clone(),
+            peers: Vec::new(),
         }
+    }
+
+    /// With the nodes on which it is.
+    pub(in crate::api) fn with_peers(self, peers: Vec<Peer>) -> Self {
+        Self { peers, ..self }
     }
 
     /// Whether nobody has made it.
@@ -131,7 +166,7 @@ pub(in crate::api) struct NetworkCreate {
     #[serde(rename = "IPAM")]
     pub(in crate::api) ipam: Option<IpamOptions>,
     internal: bool,
-    attachable: bool,
+    pub(in crate::api) attachable: bool,
     pub(in crate::api) ingress: bool,
     pub(in crate::api) config_only: bool,
     pub(in crate::api) config_from: Option<ConfigFrom>,

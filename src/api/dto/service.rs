@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::ObjectVersion;
+use crate::cluster::store::Objects;
+use crate::model::plane::Published;
 use crate::model::service::{UpdateState, UpdateStatus};
 use crate::model::service_spec::{EndpointSpec, PortConfig};
 use crate::model::{Service, ServiceSpec, Timestamp};
@@ -39,13 +41,23 @@ pub(in crate::api) struct ServiceStatus {
     pub(in crate::api) completed_tasks: u64,
 }
 
-/// What was asked for, and the ports that are published for it.
+/// What was asked for, the ports that are published for it, and the addresses that stand for its tasks.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Endpoint<'a> {
     spec: Cow<'a, EndpointSpec>,
-    #[serde(skip_serializing_if = "<[PortConfig]>::is_empty")]
-    ports: &'a [PortConfig],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<PortConfig>,
+    #[serde(rename = "VirtualIPs", skip_serializing_if = "Vec::is_empty")]
+    virtual_ips: Vec<VirtualIp>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct VirtualIp {
+    #[serde(rename = "NetworkID")]
+    network: String,
+    #[serde(rename = "Addr")]
+    addr: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -74,7 +86,11 @@ fn is_never(time: &Timestamp) -> bool {
 
 impl<'a> ServiceDto<'a> {
     /// `service` as Docker shows it, with `spec` in place of its own where one is given.
-    pub(in crate::api) fn of(service: &'a Service, spec: Option<ServiceSpec>) -> Self {
+    pub(in crate::api) fn of(
+        service: &'a Service,
+        spec: Option<ServiceSpec>,
+        objects: &Objects,
+    ) -> Self {
         let update = service.update.as_ref();
         let job = service.job.filter(|_| service.spec.mode.read().is_job());
         Self {
@@ -86,7 +102,7 @@ impl<'a> ServiceDto<'a> {
             updated_at: service.meta.updated_at,
             spec: spec.map_or(Cow::Borrowed(&service.spec), Cow::Owned),
             previous_spec: service.previous.as_ref().map(|previous| &previous.spec),
-            endpoint: endpoint(&service.spec),
+            endpoint: endpoint(service, objects),
             update_status: update.map(update_status),
             service_status: None,
             job_status: job.map(|job| JobStatusDto {
@@ -108,17 +124,39 @@ impl<'a> ServiceDto<'a> {
     }
 }
 
-fn endpoint(spec: &ServiceSpec) -> Endpoint<'_> {
-    spec.endpoint_spec.as_ref().map_or_else(
-        || Endpoint {
-            spec: Cow::Owned(EndpointSpec::default()),
-            ports: &[],
+fn endpoint<'a>(service: &'a Service, objects: &Objects) -> Endpoint<'a> {
+    let spec = service.spec.endpoint_spec.as_ref();
+    let virtual_ips = service.vips.iter().map(|vip| VirtualIp {
+        network: vip.network.to_string(),
+        addr: match objects.networks.get(&vip.network) {
+            Some(network) => network.with_length(vip.addr),
+            None => vip.addr.to_string(),
         },
-        |spec| Endpoint {
-            spec: Cow::Borrowed(spec),
-            ports: &spec.ports,
-        },
-    )
+    });
+    Endpoint {
+        spec: spec.map_or_else(Cow::default, Cow::Borrowed),
+        ports: service.ports.iter().map(|it| port(it, spec)).collect(),
+        virtual_ips: virtual_ips.collect(),
+    }
+}
+
+/// A port with its number, and the name that its user gave it.
+fn port(settled: &Published, spec: Option<&EndpointSpec>) -> PortConfig {
+    let is_meant = |asked: &&PortConfig| {
+        asked.target_port == settled.target
+            && asked.protocol() == settled.protocol.name()
+            && asked.is_host() == settled.host
+            && [0, settled.published].contains(&asked.published_port)
+    };
+    let mut asked = spec.into_iter().flat_map(|spec| &spec.ports);
+    let name = asked.find(is_meant).map(|asked| asked.name.clone());
+    PortConfig {
+        name: name.unwrap_or_default(),
+        protocol: settled.protocol.name().into(),
+        target_port: settled.target,
+        published_port: settled.published,
+        publish_mode: if settled.host { "host" } else { "ingress" }.into(),
+    }
 }
 
 fn update_status(status: &UpdateStatus) -> UpdateStatusDto<'_> {

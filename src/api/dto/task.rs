@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::ObjectVersion;
+use crate::model::network::IpamConfig;
+use crate::model::plane::Attachment;
+use crate::model::service_spec::PortConfig;
 use crate::model::task_spec::GenericResource;
 use crate::model::{
     Network, NetworkSpec, Slot, Task, TaskSpec, TaskState, TaskStatus, Template, Timestamp,
@@ -36,18 +39,17 @@ pub(in crate::api) struct TaskDto<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     job_iteration: Option<ObjectVersion>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    networks_attachments: Vec<Attachment<'a>>,
+    networks_attachments: Vec<NetworkAttachment<'a>>,
     /// Volumes of the cluster, of which there are none; Docker writes `null`.
     volumes: Option<()>,
 }
 
-/// `NetworkAttachment`: a network that the task is on, and its addresses there, of which it has none without a data
-/// plane.
+/// `NetworkAttachment`: a network that the task is on, and its addresses there: none before it has its node.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Attachment<'a> {
+struct NetworkAttachment<'a> {
     network: AttachedNetwork<'a>,
-    addresses: [&'a str; 0],
+    addresses: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -59,6 +61,29 @@ struct AttachedNetwork<'a> {
     created_at: Timestamp,
     updated_at: Timestamp,
     spec: &'a NetworkSpec,
+    driver_state: DriverState<'a>,
+    #[serde(rename = "IPAMOptions")]
+    ipam_options: IpamState<'a>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DriverState<'a> {
+    name: &'a str,
+    options: &'a BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IpamState<'a> {
+    driver: DriverName,
+    configs: &'a [IpamConfig],
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DriverName {
+    name: &'static str,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -86,8 +111,11 @@ struct ContainerStatus {
 }
 
 /// Ports that the task's own machine publishes for it.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct PortStatus {}
+#[derive(Clone, Debug, Default, Serialize)]
+struct PortStatus {
+    #[serde(rename = "Ports", skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<PortConfig>,
+}
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
@@ -120,7 +148,7 @@ impl<'a> TaskDto<'a> {
                 Slot::Node(_) => 0,
             },
             node_id: task.node.map(|node| node.to_string()).unwrap_or_default(),
-            status: status_of(status),
+            status: status_of(status, template),
             desired_state: task.desired,
             generic_resources: &task.generic_resources,
             job_iteration: task.iteration.map(|index| ObjectVersion { index }),
@@ -130,18 +158,19 @@ impl<'a> TaskDto<'a> {
     }
 
     /// With the networks of the cluster that it is on.
-    pub(in crate::api) fn on(self, networks: impl Iterator<Item = &'a Network>) -> Self {
-        let attached = networks.map(|network| Attachment {
-            network: AttachedNetwork {
-                id: network.id.to_string(),
-                version: ObjectVersion {
-                    index: network.meta.version,
-                },
-                created_at: network.meta.created_at,
-                updated_at: network.meta.updated_at,
-                spec: &network.spec,
-            },
-            addresses: [],
+    pub(in crate::api) fn on(
+        self,
+        networks: impl Iterator<Item = &'a Network>,
+        attachments: &[Attachment],
+    ) -> Self {
+        let attached = networks.map(|network| NetworkAttachment {
+            network: attached_network(network),
+            addresses: attachments
+                .iter()
+                .filter(|place| place.network == network.id)
+                .flat_map(|place| &place.addresses)
+                .map(|addr| network.with_length(*addr))
+                .collect(),
         });
         Self {
             networks_attachments: attached.collect(),
@@ -150,7 +179,31 @@ impl<'a> TaskDto<'a> {
     }
 }
 
-fn status_of(status: TaskStatus) -> StatusDto {
+fn attached_network(network: &Network) -> AttachedNetwork<'_> {
+    AttachedNetwork {
+        id: network.id.to_string(),
+        version: ObjectVersion {
+            index: network.meta.version,
+        },
+        created_at: network.meta.created_at,
+        updated_at: network.meta.updated_at,
+        spec: &network.spec,
+        driver_state: DriverState {
+            name: &network.spec.driver,
+            options: &network.spec.options,
+        },
+        ipam_options: IpamState {
+            driver: DriverName { name: "default" },
+            configs: &network.pools,
+        },
+    }
+}
+
+fn status_of(status: TaskStatus, template: Option<&Template>) -> StatusDto {
+    let endpoint = template.and_then(|template| template.endpoint.as_ref());
+    let ports = endpoint.into_iter().flat_map(|endpoint| &endpoint.ports);
+    let is_open = status.state == TaskState::Running;
+    let open = ports.filter(|port| is_open && port.is_host() && port.published_port != 0);
     let container = status.container.map(|id| ContainerStatus {
         container_id: id.to_string(),
         pid: status.pid,
@@ -162,6 +215,8 @@ fn status_of(status: TaskStatus) -> StatusDto {
         message: status.message,
         err: status.err,
         container_status: container,
-        port_status: PortStatus {},
+        port_status: PortStatus {
+            ports: open.cloned().collect(),
+        },
     }
 }

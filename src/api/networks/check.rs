@@ -30,9 +30,7 @@ pub(super) enum NetworkProblem {
     OfAMachine,
     #[error("plugin {0:?} not found")]
     Driver(String),
-    #[error(
-        "skein publishes no ports of containers in this version: there is no ingress network to make"
-    )]
+    #[error("the ingress network carries published ports alone: leave Attachable out")]
     Ingress,
     #[error(
         "a network of the cluster is not configured by another: leave ConfigOnly and ConfigFrom out"
@@ -55,7 +53,7 @@ impl From<NetworkProblem> for Refusal {
         let class = match &problem {
             NetworkProblem::Predefined(_) => RefusalClass::Forbidden,
             NetworkProblem::Driver(_) => RefusalClass::NotFound,
-            NetworkProblem::OfAMachine | NetworkProblem::Ingress => RefusalClass::NotImplemented,
+            NetworkProblem::OfAMachine => RefusalClass::NotImplemented,
             _ => RefusalClass::Invalid,
         };
         Self::new(class, problem.to_string())
@@ -76,7 +74,7 @@ pub(super) fn check(order: &NetworkCreate) -> Result<(), NetworkProblem> {
         driver if OF_A_MACHINE.contains(&driver) => return Err(NetworkProblem::OfAMachine),
         driver => return Err(NetworkProblem::Driver(driver.into())),
     }
-    if order.ingress {
+    if order.ingress && order.attachable {
         return Err(NetworkProblem::Ingress);
     }
     if order.config_only || order.is_copied() {
@@ -205,9 +203,10 @@ mod tests {
             (json!({"Driver": "bridge"}), "add --driver overlay"),
             (json!({"Driver": ""}), "add --driver overlay"),
             (json!({"Driver": "weave"}), "plugin \"weave\" not found"),
+            (json!({"Ingress": true}), ""),
             (
-                json!({"Ingress": true}),
-                "there is no ingress network to make",
+                json!({"Ingress": true, "Attachable": true}),
+                "carries published ports alone",
             ),
             (json!({"ConfigOnly": true}), "not configured by another"),
             (

@@ -7,10 +7,11 @@ mod container;
 mod references;
 mod task;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::SpecProblem;
 use crate::model::ServiceSpec;
+use crate::model::plane::{MESH, Mesh};
 use crate::model::service_spec::{EndpointSpec, Mode, ServiceMode, UpdateConfig};
 
 /// Longest spec, bytes of JSON. A service holds two, and an entry of the log a few times that.
@@ -39,7 +40,16 @@ pub(super) fn check(spec: &ServiceSpec) -> Result<(), SpecProblem> {
         check_update(spec.update_config.as_ref())?;
     }
     check_update(spec.rollback_config.as_ref())?;
+    check_mesh(&spec.labels)?;
     check_endpoint(spec.endpoint_spec.as_ref())
+}
+
+/// How published ports reach tasks.
+fn check_mesh(labels: &BTreeMap<String, String>) -> Result<(), SpecProblem> {
+    match labels.get(MESH) {
+        Some(word) if Mesh::read(word).is_none() => Err(SpecProblem::Mesh(word.clone())),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A label of the DNS, with underscores.

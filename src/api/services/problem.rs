@@ -132,6 +132,10 @@ pub(in crate::api) enum SpecProblem {
         "skein attaches no task to the network {0:?} in this version: use \"host\", or no network"
     )]
     Network(String),
+    #[error("Service cannot be explicitly attached to the ingress network {0:?}")]
+    OnIngress(String),
+    #[error("invalid label skein.mesh={0}: it is keep, snat or local")]
+    Mesh(String),
     #[error("port '{port}' is already in use by service '{name}' ({id}) as {how}")]
     PortInUse {
         port: u16,

@@ -1,26 +1,19 @@
 //! What a service needs of what is around it: networks, secrets, configs, ports. Pure, of the state as the leader has it.
 //!
 //! What a client names is looked for, and a network is stored by its ID, so that a service which is put back as it was
-//! is the same. What is kept and not done in this version is said in warnings.
+//! is the same.
 
 use super::problem::SpecProblem;
 use crate::api::lookup;
 use crate::cluster::store::State;
 use crate::model::network::{HOST, NONE};
+use crate::model::plane::Published;
 use crate::model::service_spec::PortConfig;
 use crate::model::task_spec::NetworkAttachmentConfig;
 use crate::model::{DependencyId, DependencyKind, Network, Service, ServiceId, ServiceSpec};
 
 /// Docker's network of one machine.
 const BRIDGE: &str = "bridge";
-
-/// Said of ports that are published.
-const PORTS: &str = "published ports are kept and not opened: this version of skein has no network between containers, \
-     and only what runs on the network \"host\" is reached";
-
-/// Said of networks of the cluster.
-const NETWORKS: &str = "networks of the cluster are kept and not wired: in this version of skein the containers of this \
-     service reach only themselves";
 
 /// Finds what the spec of a service names, `own` when it is there already. Refuses what is not there.
 pub(super) fn settle(
@@ -51,7 +44,11 @@ fn settle_network(wanted: &mut NetworkAttachmentConfig, state: &State) -> Result
         |network: &Network| network.id.to_string(),
         |network| [network.spec.name.as_str()],
     );
-    wanted.target = found.map_err(SpecProblem::NoNetwork)?.id.to_string();
+    let found = found.map_err(SpecProblem::NoNetwork)?;
+    if found.spec.ingress {
+        return Err(SpecProblem::OnIngress(found.spec.name.clone()));
+    }
+    wanted.target = found.id.to_string();
     Ok(())
 }
 
@@ -96,14 +93,22 @@ fn ports(spec: &ServiceSpec, own: Option<ServiceId>, state: &State) -> Result<()
     }
     let services = state.work.services.values();
     for other in services.filter(|other| !other.removed && Some(other.id) != own) {
-        for theirs in published(&other.spec) {
+        let asked = published(&other.spec);
+        let asked = asked
+            .iter()
+            .map(|port| (port.published_port, port.protocol(), port.is_host()));
+        // Some were chosen for it.
+        let settled = other.ports.iter();
+        let settled =
+            settled.map(|port: &Published| (port.published, port.protocol.name(), port.host));
+        for (number, protocol, on_host) in asked.chain(settled) {
             let clash = wanted.iter().find(|port| {
-                port.published_port == theirs.published_port
-                    && port.protocol() == theirs.protocol()
-                    && !(port.is_host() && theirs.is_host())
+                port.published_port == number
+                    && port.protocol() == protocol
+                    && !(port.is_host() && on_host)
             });
             if let Some(port) = clash {
-                return Err(port_in_use(port, other, theirs.is_host()));
+                return Err(port_in_use(port, other, on_host));
             }
         }
     }
@@ -120,20 +125,4 @@ fn port_in_use(port: &PortConfig, by: &Service, on_host: bool) -> SpecProblem {
             false => "an ingress port",
         },
     }
-}
-
-/// What of a spec is kept and not done in this version; `None` when there is nothing, as Docker has it.
-pub(super) fn warnings(spec: &ServiceSpec) -> Option<Vec<String>> {
-    let networks = &spec.task_template.networks;
-    let on_host = networks.iter().any(|network| network.target == HOST);
-    let wired = |target: &str| [HOST, NONE].contains(&target);
-    let mut said = Vec::new();
-    if networks.iter().any(|network| !wired(&network.target)) {
-        said.push(NETWORKS.to_owned());
-    }
-    let mut ports = spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
-    if ports.any(|port| !(port.is_host() && on_host)) {
-        said.push(PORTS.to_owned());
-    }
-    Some(said).filter(|said| !said.is_empty())
 }

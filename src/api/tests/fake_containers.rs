@@ -69,6 +69,7 @@ pub(crate) fn container(number: u8, name: &str) -> Container {
         log_path: None,
         folder: "/data/containers/x".into(),
         health: None,
+        places: Vec::new(),
         standalone: None,
     }
 }

@@ -6,6 +6,7 @@ use super::world::{NOW, World, id, lock};
 use crate::api::backend::Refusal;
 use crate::cluster::store::State;
 use crate::model::cluster::Secret;
+use crate::model::plane::{Protocol, Published};
 use crate::model::service::{JobStatus, Previous, UpdateState, UpdateStatus};
 use crate::model::service_spec::Mode;
 use crate::model::{
@@ -39,6 +40,7 @@ pub(super) fn task(service: &Service, number: u128, slot: Slot, node: NodeId) ->
         },
         start: None,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     }
 }
 
@@ -115,6 +117,7 @@ impl World {
         });
         let service = Service {
             id,
+            ports: settled(&spec),
             spec,
             spec_version: 1,
             registry_auth,
@@ -183,4 +186,18 @@ impl World {
         )]);
         Ok(())
     }
+}
+
+/// The ports that a leader gives a service which names their numbers.
+fn settled(spec: &ServiceSpec) -> Vec<Published> {
+    let ports = spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
+    let named = ports.filter(|port| port.published_port != 0);
+    named
+        .map(|port| Published {
+            protocol: Protocol::read(port.protocol()),
+            target: port.target_port,
+            published: port.published_port,
+            host: port.is_host(),
+        })
+        .collect()
 }

@@ -349,6 +349,7 @@ pub(super) fn typical_facts(index: usize) -> NodeFacts {
         leader: None,
         last_log: Some((1, 1)),
         phase: Phase::Up,
+        endpoints: None,
     }
 }
 

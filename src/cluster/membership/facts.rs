@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::facts::key;
+use crate::model::plane::Endpoint;
 use crate::model::{NodeFacts, NodeId};
 
 /// Addresses of one node that are taken from gossip; more are ignored.
@@ -41,7 +42,8 @@ pub(super) fn doubts(value: Option<&str>) -> BTreeSet<NodeId> {
     doubts.into_iter().take(MAX_DOUBTS).collect()
 }
 
-/// The keys and values that say `facts`; a field that says nothing has no key.
+/// The keys and values that say `facts`; a field that says nothing has no key. Endpoints are in parts, of which others
+/// decide: see [`buckets`](crate::agent::network::buckets).
 pub fn encode(facts: &NodeFacts) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     let mut put = |key, value: Option<String>| out.extend(value.map(|value| (key, value)));
@@ -68,6 +70,10 @@ pub fn decode<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> NodeFacts 
             key::LEADER => facts.leader = parse(value),
             key::LAST_LOG => facts.last_log = parse(value),
             key::PHASE => facts.phase = parse(value).unwrap_or_default(),
+            name if key::ENDPOINTS.contains(&name) => {
+                let part: Vec<Endpoint> = parse(value).unwrap_or_default();
+                facts.endpoints.get_or_insert_default().extend(part);
+            }
             _ => {}
         }
     }
@@ -114,6 +120,7 @@ mod tests {
             }),
             last_log: Some((3, 99)),
             phase: Phase::Restarting,
+            endpoints: None,
         }
     }
 
@@ -140,6 +147,22 @@ mod tests {
         assert!(read.addresses.is_empty());
         assert_eq!(read.leader, facts().leader);
         assert_eq!(read.phase, Phase::Restarting);
+    }
+
+    #[test]
+    fn endpoints_come_in_parts() {
+        let one = |name: &str| Endpoint {
+            name: name.into(),
+            ..Endpoint::default()
+        };
+        let part = |at: usize, names: &[&str]| {
+            let part: Vec<Endpoint> = names.iter().map(|name| one(name)).collect();
+            (key::ENDPOINTS[at], json(&part))
+        };
+        let said = read(&[part(0, &[]), part(7, &["a", "b"]), part(9, &["c"])]);
+        assert_eq!(said.endpoints, Some(vec![one("a"), one("b"), one("c")]));
+        assert_eq!(read(&[part(0, &[])]).endpoints, Some(Vec::new()));
+        assert_eq!(read(&[]).endpoints, None);
     }
 
     #[test]

@@ -67,6 +67,9 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_millis(500);
 /// Members that must have taken notice of an announcement before it counts as made; they tell the rest.
 const ANNOUNCE_TO: usize = 3;
 
+/// Members that are told by this node itself what concerns all; they tell the rest within a round.
+const TELL_ALL: usize = 8;
+
 /// How long a deleted key is remembered. This room deletes none; a later version may.
 const TOMBSTONES: Duration = Duration::from_secs(3600);
 
@@ -249,10 +252,14 @@ impl Membership {
         });
     }
 
-    /// Tells others where this node is in its life, and returns when some of them have been told, or after half a
-    /// second. To be called before the process ends, and before the link does.
-    pub async fn announce(&self, phase: Phase) {
-        self.publish(key::PHASE, facts::json(&phase)).await;
+    /// Gossips at once, and returns when all members that are alive have been sent what was published, or enough of a
+    /// large cluster for the rest to hear it from them; or after half a second.
+    pub async fn tell_all(&self) -> bool {
+        self.inform(TELL_ALL).await
+    }
+
+    /// Whether as many as this, or all, were told in time.
+    async fn inform(&self, enough: usize) -> bool {
         self.desk.slips().informed.clear();
         self.push().await;
         let told = async {
@@ -261,14 +268,21 @@ impl Membership {
                 {
                     let slips = self.desk.slips();
                     let told = slips.informed.intersection(&slips.live).count();
-                    if told >= slips.live.len().min(ANNOUNCE_TO) {
+                    if told >= slips.live.len().min(enough) {
                         return;
                     }
                 }
                 more.await;
             }
         };
-        if tokio::time::timeout(ANNOUNCE_DEADLINE, told).await.is_err() {
+        tokio::time::timeout(ANNOUNCE_DEADLINE, told).await.is_ok()
+    }
+
+    /// Tells others where this node is in its life, and returns when some of them have been told, or after half a
+    /// second. To be called before the process ends, and before the link does.
+    pub async fn announce(&self, phase: Phase) {
+        self.publish(key::PHASE, facts::json(&phase)).await;
+        if !self.inform(ANNOUNCE_TO).await {
             tracing::warn!(
                 ?phase,
                 "not all members that should have heard of this node's phase did"

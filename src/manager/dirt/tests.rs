@@ -73,6 +73,7 @@ fn state() -> State {
         },
         start: None,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     };
     apply(&mut state, Change::PutTask(Expect::Absent, Box::new(task)));
     state

@@ -37,6 +37,7 @@ fn task(number: u128, node: Option<NodeId>, state: TaskState) -> Task {
         },
         start: None,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     }
 }
 

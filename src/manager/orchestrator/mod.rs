@@ -90,6 +90,7 @@ pub(crate) fn new_task(
         },
         start,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     };
     // The store sets them as well; until then they order the tasks of a slot.
     task.meta.created_at = at;

@@ -365,4 +365,5 @@ fn a_task_that_the_enforcer_ends_still_says_why_when_it_has_ended() {
     assert_eq!(status.err, "assigned node no longer meets constraints");
 }
 
+mod addresses;
 mod reference;

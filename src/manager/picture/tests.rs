@@ -27,6 +27,7 @@ fn state() -> State {
         status: status(TaskState::Running, 5),
         start: None,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     };
     let changes = vec![
         Change::PutNode(Expect::Absent, Box::new(member(NODE))),

@@ -14,6 +14,7 @@ use super::filters::{Class, Room, refusal};
 use super::needs::{Needs, Place};
 use super::spread::mix;
 use crate::cluster::store::{Changed, StateEvent};
+use crate::manager::allocator::Addresses;
 use crate::manager::draft::{Draft, View};
 use crate::model::task_spec::GenericResource;
 use crate::model::{
@@ -60,6 +61,8 @@ pub struct Board {
     drafted: Vec<TaskId>,
     /// Rises whenever there may be room where there was none.
     room: u64,
+    /// What is in use of addresses: it is told of the same changes.
+    pub addresses: Addresses,
 }
 
 /// A node. It stays when it is removed, for as long as the board does: tasks may still name it.
@@ -107,7 +110,10 @@ struct Group {
 impl Board {
     /// What a view shows.
     pub fn new(view: &View) -> Self {
-        let mut board = Self::default();
+        let mut board = Self {
+            addresses: Addresses::new(view),
+            ..Self::default()
+        };
         for id in view.state.nodes.keys() {
             board.see_node(view, *id);
         }
@@ -126,9 +132,11 @@ impl Board {
     /// Something has changed in the state; `view` shows it.
     pub fn apply(&mut self, view: &View, event: &StateEvent) {
         match &event.changed {
-            Changed::Cluster { .. } | Changed::Dependency { .. } | Changed::Network { .. } => {}
+            Changed::Cluster { .. } | Changed::Dependency { .. } => {}
+            Changed::Network { id, .. } => self.addresses.see_network(view, *id),
             Changed::Node { id, .. } => self.see_node(view, *id),
             Changed::Service { id, new, .. } => {
+                self.addresses.see_service(view, *id);
                 if new.is_none() {
                     self.forget_service(*id);
                 }
@@ -178,6 +186,7 @@ impl Board {
 
     /// A task has changed, or is seen otherwise than before.
     pub fn see_task(&mut self, view: &View, id: TaskId) {
+        self.addresses.see_task(view, id);
         let task = view.state.work.tasks.get(&id).map(Arc::as_ref);
         let seen = view.observed.get(&id);
         let task = task.map(|task| {

@@ -121,6 +121,7 @@ fn group(first: u64, count: u64) -> impl Iterator<Item = Change> {
             },
             start: None,
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
         };
         Change::PutTask(Expect::Absent, Box::new(task))
     });

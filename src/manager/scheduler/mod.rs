@@ -34,7 +34,9 @@ use self::board::GroupKey;
 use self::explain::{Explanation, Refusal};
 use self::filters::Class;
 use self::spread::{Chooser, mix};
+use super::allocator::{self, Lack, Needs as Places};
 use super::draft::Draft;
+use crate::model::plane::Attachment;
 use crate::model::task_spec::GenericResource;
 use crate::model::{Node, NodeId, NodeStatus, ServiceSpec, TaskId, TaskState};
 
@@ -46,13 +48,20 @@ pub fn schedule(draft: &mut Draft<'_>, board: &mut Board, seed: u64) {
     board.look_at(draft);
     for key in board.waiting() {
         let class = board.class(&board.needs(key).place.clone());
-        confirm(draft, board, key, class.as_deref());
-        place(draft, board, key, class, seed);
+        let places = allocator::needs(draft, &board.addresses, key.0, key.1);
+        confirm(draft, board, key, class.as_deref(), &places);
+        place(draft, board, key, class, &places, seed);
     }
 }
 
 /// Lets tasks onto the nodes that they already have.
-fn confirm(draft: &mut Draft<'_>, board: &mut Board, key: GroupKey, class: Option<&Class>) {
+fn confirm(
+    draft: &mut Draft<'_>,
+    board: &mut Board,
+    key: GroupKey,
+    class: Option<&Class>,
+    places: &Places,
+) {
     let needs = board.needs(key);
     for id in board.preassigned(key) {
         let Some(node) = draft.task(id).and_then(|task| task.node) else {
@@ -68,9 +77,20 @@ fn confirm(draft: &mut Draft<'_>, board: &mut Board, key: GroupKey, class: Optio
             refuse(draft, key, id, &explanation.words());
             continue;
         }
+        let attachments = match attach(draft, board, id, node, places) {
+            Ok(attachments) => attachments,
+            Err(lack) => {
+                refuse(draft, key, id, &lack.to_string());
+                continue;
+            }
+        };
         let index = board.find(node);
         let claimed = index.and_then(|index| board.spot(index).room.stock.claim(&needs.demand));
-        assign(draft, id, node, claimed.unwrap_or_default(), CONFIRMED);
+        let given = Given {
+            claimed: claimed.unwrap_or_default(),
+            attachments,
+        };
+        assign(draft, id, node, given, CONFIRMED);
         board.see_draft(draft, id);
     }
 }
@@ -81,6 +101,7 @@ fn place(
     board: &mut Board,
     key: GroupKey,
     class: Option<Arc<Class>>,
+    places: &Places,
     seed: u64,
 ) {
     let mut pending = board.pending(key).into_iter().peekable();
@@ -94,15 +115,29 @@ fn place(
         let pivot = mix(seed ^ key.0.bits() as u64);
         let mut chooser = Chooser::new(board, key, class.clone(), failing, pivot);
         while let Some(id) = pending.peek().copied() {
+            words = board.addresses.lacking(places).map(|lack| lack.to_string());
+            if words.is_some() {
+                break;
+            }
             let Some(node) = chooser.next(board) else {
                 words = Some(board.block(key, class.as_deref()));
                 break;
             };
-            pending.next();
-            let spot = board.spot(node);
+            let (spot, to) = (board.spot(node), board.spot(node).id);
             let claimed = spot.room.stock.claim(&needs.demand).unwrap_or_default();
-            let message = TaskState::Assigned.message();
-            assign(draft, id, spot.id, claimed, message);
+            let attachments = match attach(draft, board, id, to, places) {
+                Ok(attachments) => attachments,
+                Err(lack) => {
+                    words = Some(lack.to_string());
+                    break;
+                }
+            };
+            pending.next();
+            let given = Given {
+                claimed,
+                attachments,
+            };
+            assign(draft, id, to, given, TaskState::Assigned.message());
             board.see_draft(draft, id);
         }
     }
@@ -123,17 +158,34 @@ pub fn fits(node: &Node, spec: &ServiceSpec, status: Option<&NodeStatus>) -> boo
         && filters::is_one_of(&platforms, &node.description.platform)
 }
 
-fn assign(
-    draft: &mut Draft<'_>,
+/// Gives a task its addresses on a node, or says what it lacks.
+fn attach(
+    draft: &Draft<'_>,
+    board: &mut Board,
     id: TaskId,
     node: NodeId,
+    places: &Places,
+) -> Result<Vec<Attachment>, Lack> {
+    let addresses = &mut board.addresses;
+    if let Some(lack) = addresses.lacking(places) {
+        return Err(lack);
+    }
+    let given = addresses.attach(id, node, places, draft.now());
+    given.ok_or(Lack::Unseen)
+}
+
+/// What a task gets with its node.
+struct Given {
     claimed: Vec<GenericResource>,
-    message: &str,
-) {
+    attachments: Vec<Attachment>,
+}
+
+fn assign(draft: &mut Draft<'_>, id: TaskId, node: NodeId, given: Given, message: &str) {
     let now = draft.now();
     draft.edit_task(id, |task| {
         task.node = Some(node);
-        task.generic_resources = claimed;
+        task.generic_resources = given.claimed;
+        task.attachments = given.attachments;
         task.status.state = TaskState::Assigned;
         task.status.at = now;
         task.status.message = message.into();

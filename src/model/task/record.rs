@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Slot, TaskState, TaskStatus};
+use crate::model::plane::Attachment;
 use crate::model::task_spec::GenericResource;
 use crate::model::{Meta, NodeId, ServiceId, TaskId, Timestamp};
 
@@ -39,6 +40,9 @@ pub struct Task {
     /// What was set aside for it of what its node has.
     #[serde(default)]
     pub generic_resources: Vec<GenericResource>,
+    /// Its places in networks, the first of which has its way out; chosen with its node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 /// When a prepared task may start.
@@ -53,6 +57,11 @@ pub struct StartRule {
     /// but for that it waits no longer than this.
     #[serde(default)]
     pub at_last: Timestamp,
+}
+
+/// Whether what a task has of addresses is nobody else's to have: until its node has said that it has ended.
+pub fn holds(task: &Task) -> bool {
+    task.node.is_some() && !task.attachments.is_empty() && !task.status.state.is_terminal()
 }
 
 impl Task {

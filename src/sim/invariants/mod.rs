@@ -1,6 +1,7 @@
 //! What must hold in every run, one file each: a function from the history to what breaks it.
 
 mod acknowledged_writes_survive;
+mod addresses_have_one_holder;
 mod old_terms_are_over;
 mod one_leader_per_term;
 mod one_writer_per_step;
@@ -30,10 +31,14 @@ type Check = fn(&[Record]) -> Vec<String>;
 
 /// Everything in this history that must not be, each with the name of what it breaks.
 pub(super) fn check(records: &[Record]) -> Vec<String> {
-    let all: [(&str, Check); 17] = [
+    let all: [(&str, Check); 18] = [
         (
             "acknowledged writes survive",
             acknowledged_writes_survive::check,
+        ),
+        (
+            "addresses have one holder",
+            addresses_have_one_holder::check,
         ),
         ("old terms are over", old_terms_are_over::check),
         ("one leader per term", one_leader_per_term::check),

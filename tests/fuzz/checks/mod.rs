@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod certificate;
+pub mod dns;
 pub mod frame;
 pub mod gossip;
 pub mod samples;
@@ -28,7 +29,7 @@ pub struct Target {
 }
 
 /// Every target whose parser is public. A room that checks what it keeps to itself replays its own corpus.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "address",
         check: address::check,
@@ -38,6 +39,11 @@ pub const TARGETS: [Target; 5] = [
         name: "certificate",
         check: certificate::check,
         samples: samples::certificates,
+    },
+    Target {
+        name: "dns",
+        check: dns::check,
+        samples: samples::names,
     },
     Target {
         name: "frame",

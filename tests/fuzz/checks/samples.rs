@@ -8,11 +8,12 @@ use skein::identity::pem::certificates as read;
 use skein::identity::{JoinToken, NodeKey, RootDigest};
 use skein::model::cluster::Secret;
 use skein::model::dependency::Payload;
+use skein::model::plane::PlaneUpdate;
 use skein::model::task::ServiceRef;
 use skein::model::{
     Availability, Change, Cluster, ClusterId, ClusterSpec, Dependency, DependencyId,
-    DependencySpec, Expect, JoinSecrets, Meta, Node, NodeDescription, NodeId, Proposal, Role,
-    RootCa, RootRotation, Slot, Standing, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
+    DependencySpec, Expect, JoinSecrets, Meta, NetworkId, Node, NodeDescription, NodeId, Proposal,
+    Role, RootCa, RootRotation, Slot, Standing, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
 };
 use skein::wire::Json;
 use skein::wire::assignment::{Assigned, Assignments, Dependencies, Report};
@@ -47,6 +48,41 @@ pub fn frames() -> Vec<Vec<u8>> {
     streams.push(streams[..4].concat());
     let knobs = [0xff, 0x07, 0x3f];
     samples.extend(streams.iter().map(|stream| [&knobs, &stream[..]].concat()));
+    samples
+}
+
+/// Questions about names, known here and not, with an answer from outside and an extension; and a `resolv.conf`.
+pub fn names() -> Vec<Vec<u8>> {
+    const IN: [u8; 2] = [0, 1];
+    let message = |counts: [u8; 2], name: &str, kind: u8, more: &[u8]| {
+        let [answers, further] = counts;
+        let header = [0x12, 0x34, 1, 0, 0, 1, 0, answers, 0, 0, 0, further];
+        let labels = name.split('.').flat_map(|label| {
+            let length = u8::try_from(label.len()).unwrap_or(0);
+            [&[length], label.as_bytes()].concat()
+        });
+        let name: Vec<u8> = labels.collect();
+        [&header, &name[..], &[0, 0, kind], &IN, more].concat()
+    };
+    // The extension says that 1232 bytes are taken.
+    let extended = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    let mut samples = Vec::new();
+    for via in [0, 1] {
+        let mut add = |message: Vec<u8>| samples.push([&[via, 0], &message[..]].concat());
+        add(message([0, 0], "web", 1, &[]));
+        add(message([0, 0], "tasks.web.alpha", 28, &[]));
+        add(message([0, 0], "tasks.web", 1, &[]));
+        add(message([0, 1], "Tasks.Web", 1, &extended));
+        add(message([0, 0], "2.0.0.10.in-addr.arpa", 12, &[]));
+        add(message([0, 1], "example.org", 1, &extended));
+    }
+    let asked = message([0, 0], "example.org", 1, &[]);
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+    let mut answer = message([1, 0], "example.org", 1, &record);
+    answer[..4].copy_from_slice(&[0xbe, 0xef, 0x81, 0x80]);
+    let length = u8::try_from(asked.len()).unwrap_or(0);
+    samples.push([&[0, length], &asked[..], &answer].concat());
+    samples.push(b"nameserver 10.0.0.1\nsearch lan\noptions ndots:2 edns0\n".to_vec());
     samples
 }
 
@@ -212,6 +248,11 @@ fn messages_of_peers() -> Vec<Vec<u8>> {
             kept: vec![Json(dependency())],
             removed: vec![DependencyId::from_bits(13)],
         })),
+        frame(&Downward::Plane(Json(PlaneUpdate {
+            complete: true,
+            gone_networks: vec![NetworkId::from_bits(14)],
+            ..PlaneUpdate::default()
+        }))),
     ]
 }
 
@@ -225,6 +266,7 @@ fn assigned() -> Assigned {
         observed: TaskState::Assigned,
         spec: TaskSpec::default(),
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
         log_driver: None,
         registry_auth: Secret("e30=".to_owned()),
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::super::stock::{HealthExec, Stock, StockError};
+use super::super::stock::{HealthExec, Stock, StockError, Wired};
 use super::super::{AssignError, Runner, RunnerSettings, Statuses, Tools};
 use crate::agent::ledger::{Contents, Ledger};
 use crate::agent::runtime::Failure;
@@ -18,7 +18,7 @@ use crate::agent::runtime::fake::{FakeRuntime, Fate};
 use crate::agent::task::health::Answer;
 use crate::agent::task::plan::{FileRequest, NodeSelf, VolumeRequest};
 use crate::model::cluster::Secret;
-use crate::model::container::{ImageRef, NetworkMode, ProcessConfig};
+use crate::model::container::{ImageRef, ProcessConfig};
 use crate::model::image::Healthcheck;
 use crate::model::task::ServiceRef;
 use crate::model::task_spec::{MountKind, MountSpec};
@@ -110,15 +110,11 @@ impl Stock for FakeStock {
 
     fn wipe(&self, _: ContainerId) {}
 
-    async fn network(
-        &self,
-        container: ContainerId,
-        _: &Assigned,
-    ) -> Result<NetworkMode, StockError> {
+    async fn network(&self, container: ContainerId, _: &Assigned) -> Result<Wired, StockError> {
         self.chance().await?;
         self.lock().insert(container);
         self.chance().await?;
-        Ok(NetworkMode::None)
+        Ok(Wired::default())
     }
 
     async fn release(&self, container: ContainerId) -> Result<(), StockError> {
@@ -418,6 +414,7 @@ fn assigned(task: u128, spec: TaskSpec, desired: TaskState) -> Assigned {
         observed: TaskState::Assigned,
         spec,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
         log_driver: None,
         registry_auth: Secret::default(),
     }

@@ -11,6 +11,9 @@ use crate::model::container::NetworkMode;
 const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
     fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
+/// Where a container on networks asks for names, as in Docker.
+const RESOLVER: &str = "127.0.0.11";
+
 /// What a machine without name servers is given, as by Docker.
 const PUBLIC_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
@@ -48,7 +51,12 @@ pub fn resolv_conf(config: &ContainerConfig, of_machine: &str) -> String {
         });
         lines.collect::<Vec<String>>()
     };
-    let mut servers: Vec<String> = dns.servers.iter().map(IpAddr::to_string).collect();
+    // In a namespace of the data plane its resolver answers, and asks the servers in turn.
+    let answered = matches!(config.network, NetworkMode::Namespace(_));
+    let mut servers: Vec<String> = match answered {
+        true => vec![RESOLVER.into()],
+        false => dns.servers.iter().map(IpAddr::to_string).collect(),
+    };
     if servers.is_empty() {
         servers = of("nameserver");
         if !on_host {
@@ -71,10 +79,10 @@ pub fn resolv_conf(config: &ContainerConfig, of_machine: &str) -> String {
     if !search.is_empty() {
         text.push_str(&format!("search {search}\n"));
     }
-    let options = if dns.options.is_empty() {
-        of("options").join(" ")
-    } else {
-        dns.options.join(" ")
+    let options = match &*dns.options {
+        [] if answered => "ndots:0".into(),
+        [] => of("options").join(" "),
+        given => given.join(" "),
     };
     if !options.is_empty() {
         text.push_str(&format!("options {options}\n"));

@@ -27,6 +27,7 @@ fn order(desired: TaskState, gone: bool) -> Order {
             observed: TaskState::Assigned,
             spec: TaskSpec::default(),
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
             log_driver: None,
             registry_auth: Default::default(),
         },

@@ -29,6 +29,7 @@ fn assigned(container: Value) -> Assigned {
         observed: TaskState::Assigned,
         spec: serde_json::from_value(json!({ "ContainerSpec": container })).unwrap(),
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
         log_driver: None,
         registry_auth: Default::default(),
     }

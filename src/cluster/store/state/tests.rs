@@ -135,6 +135,7 @@ fn task(number: u64) -> Task {
         status: TaskStatus::default(),
         start: None,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     }
 }
 

@@ -83,6 +83,7 @@ fn platforms_have_two_names() {
 #[test]
 fn a_host_port_is_used_once_on_each_node_until_its_task_has_ended() {
     let mut world = World::new(2);
+    world.publish();
     let ids: Vec<_> = (0..3)
         .map(|_| world.task(1, publishing(80, "tcp", "host")))
         .collect();

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::super::*;
 use crate::cluster::store::State;
 use crate::manager::draft::View;
+use crate::manager::networks;
 use crate::model::service_spec::{EndpointSpec, PortConfig};
 use crate::model::task_spec::{
     Placement, PlacementPreference, Reservation, ResourceRequirements, SpreadOver,
 };
 use crate::model::{
-    Change, Expect, Meta, Node, NodeDescription, NodeState, NodeStatus, Platform, Proposal,
-    Resources, Service, ServiceId, ServiceSpec, Slot, Task, TaskSpec, TaskStatus, Template,
-    Timestamp,
+    Change, Expect, Meta, NetworkId, Node, NodeDescription, NodeState, NodeStatus, Platform,
+    Proposal, Resources, Service, ServiceId, ServiceSpec, Slot, Task, TaskSpec, TaskStatus,
+    Template, Timestamp,
 };
 
 pub(super) struct World {
@@ -96,6 +97,12 @@ impl World {
         self.apply(vec![Change::PutNode(expect, Box::new(node))]);
     }
 
+    /// There is a network for published ports.
+    pub(super) fn publish(&mut self) {
+        let ingress = networks::ingress(&self.view.state, NetworkId::from_bits(1)).unwrap();
+        self.apply(vec![Change::PutNetwork(Expect::Absent, Box::new(ingress))]);
+    }
+
     /// A pending task of a service, which has this template from its first on.
     pub(super) fn task(&mut self, number: u64, template: Template) -> TaskId {
         self.pend(number, None, template)
@@ -139,6 +146,7 @@ impl World {
             },
             start: None,
             generic_resources: Vec::new(),
+            attachments: Vec::new(),
         };
         let made = task.id;
         changes.push(Change::PutTask(Expect::Absent, Box::new(task)));

@@ -3,10 +3,11 @@
 use super::super::super::customer::Kind;
 use super::*;
 use crate::cluster::store::Work;
+use crate::model::plane::{Attachment, Published, Vip};
 use crate::model::service::{Previous, UpdateState, UpdateStatus};
 use crate::model::{
-    Change, Expect, NodeState, Proposal, Service, ServiceId, ServiceSpec, Slot, TaskId, TaskState,
-    TaskStatus, Template,
+    Change, Expect, NetworkId, NodeState, Proposal, Service, ServiceId, ServiceSpec, Slot, TaskId,
+    TaskState, TaskStatus, Template,
 };
 
 const WEB: ServiceId = ServiceId::from_bits(7);
@@ -31,6 +32,7 @@ fn task(number: u128, version: u64, state: TaskState, desired: TaskState) -> Tas
         },
         start: None,
         generic_resources: Vec::new(),
+        attachments: Vec::new(),
     }
 }
 
@@ -144,6 +146,51 @@ fn two_tasks_in_one_slot_are_found() {
         .unwrap();
     let shows = Entry::Shows(life(1), Arc::new(state));
     breaks("slots have one task", [shows]);
+}
+
+#[test]
+fn an_address_that_two_hold_and_a_port_that_two_publish_are_found() {
+    let words = "addresses have one holder";
+    let held = |number, state| {
+        let mut task = task(number, 0, state, Running);
+        task.slot = Slot::Number(u64::try_from(number).unwrap());
+        task.attachments = vec![Attachment {
+            addresses: vec!["10.0.1.16".parse().unwrap()],
+            ..Attachment::default()
+        }];
+        Change::PutTask(Expect::Absent, Box::new(task))
+    };
+    let service = |number, addr: &str, port| {
+        let mut service = Service {
+            id: ServiceId::from_bits(number),
+            ..Service::default()
+        };
+        service.spec.name = format!("web-{number}");
+        let (network, addr) = (NetworkId::from_bits(1), addr.parse().unwrap());
+        service.vips = vec![Vip { network, addr }];
+        service.ports = vec![Published {
+            published: port,
+            ..Published::default()
+        }];
+        Change::PutService(Expect::Absent, Box::new(service))
+    };
+    let template = || Change::PutTemplate(WEB, 1, Box::<Template>::default());
+    let shows = |changes| [then(&mut State::default(), changes)];
+    for two in [
+        vec![template(), held(1, Assigned), held(2, Running)],
+        vec![template(), held(1, Running), service(1, "10.0.1.16", 80)],
+        vec![service(1, "10.0.1.2", 80), service(2, "10.0.1.2", 81)],
+        vec![service(1, "10.0.1.2", 80), service(2, "10.0.1.3", 80)],
+    ] {
+        breaks(words, shows(two));
+    }
+    holds(shows(vec![
+        template(),
+        held(1, Failed),
+        held(2, Running),
+        service(1, "10.0.1.2", 80),
+        service(2, "10.0.1.3", 81),
+    ]));
 }
 
 #[test]
