@@ -60,21 +60,34 @@ fn return_freed() {}
 
 fn let_go() -> io::Result<()> {
     let program = fs::read_link(PROGRAM)?;
-    for line in fs::read_to_string("/proc/self/maps")?.lines() {
-        if let Some((start, length)) = code_of(&program, line) {
-            unmap(start, length)?;
-        }
+    for (start, length) in unchanged(&program, &fs::read_to_string("/proc/self/smaps")?) {
+        unmap(start, length)?;
     }
     Ok(())
 }
 
-/// Where the program's code lies, when the line names a part of it. Nothing else will do: of data, also of such as is
-/// only read by now, the file has not what was written since.
-fn code_of(program: &Path, line: &str) -> Option<(NonZeroUsize, usize)> {
+/// Where parts of the program's file lie that nobody may write to and nobody has written to. Nothing else will do: of data,
+/// also of such as is only read by now, the file has not what was written since.
+fn unchanged(program: &Path, listed: &str) -> Vec<(NonZeroUsize, usize)> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for line in listed.lines() {
+        let first = line.split_ascii_whitespace().next().unwrap_or_default();
+        if !first.ends_with(':') {
+            last = part_of(program, line);
+        } else if first == "Anonymous:" && line.ends_with(" 0 kB") {
+            found.extend(last.take());
+        }
+    }
+    found
+}
+
+/// A part of the program that is not written to, when the line begins what is said of one.
+fn part_of(program: &Path, line: &str) -> Option<(NonZeroUsize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, rights) = (words.next()?, words.next()?);
     let path = words.nth(3)?;
-    if rights != "r-xp" || Path::new(path) != program {
+    if !["r-xp", "r--p"].contains(&rights) || Path::new(path) != program {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -86,8 +99,8 @@ fn code_of(program: &Path, line: &str) -> Option<(NonZeroUsize, usize)> {
 #[expect(unsafe_code, reason = "no safe call says how memory will be used")]
 fn unmap(start: NonZeroUsize, length: usize) -> nix::Result<()> {
     let start = NonNull::with_exposed_provenance(start);
-    // SAFETY: this is code as it is in the program's file, which cannot be written to while the program runs: what is
-    // dropped is read from there again.
+    // SAFETY: this is as it is in the program's file, which cannot be written to while the program runs: what is dropped is
+    // read from there again.
     unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }
 }
 
@@ -96,18 +109,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_is_let_go() {
-        let of = |line: &str| code_of(Path::new("/usr/bin/skein"), line);
-        let code = "5600001000-5600003000 r-xp 00001000 fe:00 77    /usr/bin/skein";
+    fn only_what_is_as_in_the_file_is_let_go() {
+        let of = |rights: &str, path: &str, written: &str| {
+            let listed = format!(
+                "5600001000-5600003000 {rights} 00001000 fe:00 77    {path}\nSize: 8 kB\nRss: 8 kB\nAnonymous:   {written} kB\n"
+            );
+            unchanged(Path::new("/usr/bin/skein"), &listed)
+        };
         let start = NonZeroUsize::new(0x56_0000_1000).unwrap();
-        assert_eq!(of(code), Some((start, 0x2000)));
-        // Read-only data may have been written to before: addresses are put into it at the start.
-        assert_eq!(of(&code.replace("r-xp", "r--p")), None);
-        assert_eq!(of(&code.replace("r-xp", "rw-p")), None);
-        assert_eq!(of(&code.replace("r-xp", "rwxp")), None);
-        assert_eq!(of(&code.replace("skein", "other")), None);
-        assert_eq!(of("7f00-7f10 r--p 0 00:00 0 [vvar]"), None);
-        assert_eq!(of(""), None);
+        assert_eq!(of("r-xp", "/usr/bin/skein", "0"), [(start, 0x2000)]);
+        assert_eq!(of("r--p", "/usr/bin/skein", "0"), [(start, 0x2000)]);
+        // Addresses were put into it at the start.
+        assert_eq!(of("r--p", "/usr/bin/skein", "4"), []);
+        assert_eq!(of("rw-p", "/usr/bin/skein", "0"), []);
+        assert_eq!(of("r-xp", "/usr/bin/other", "0"), []);
+        let two = "5600001000-5600003000 r-xp 00001000 fe:00 77    /usr/bin/skein\n\
+                   7f00-7f10 r--p 0 00:00 0 [vvar]\nAnonymous: 0 kB\n";
+        assert_eq!(unchanged(Path::new("/usr/bin/skein"), two), []);
+        assert_eq!(unchanged(Path::new("/usr/bin/skein"), ""), []);
     }
 
     #[test]
