@@ -226,25 +226,14 @@ fn it_begins_again_by_itself(bed: &Bed, id: &str, times: &dyn Fn(&str, usize)) {
         let state = inspect(bed, "shop", "{{.State.Status}} {{.State.ExitCode}}");
         (state == "exited 137").then_some(()).ok_or(state)
     });
-    let events = bed.docker(
-        1,
-        &[
-            "events",
-            "--since",
-            "10m",
-            "--until",
-            "0s",
-            "--filter",
-            "container=shop",
-            "--format",
-            "{{.Action}}",
-        ],
-    );
-    let events = events.ok();
-    assert!(
-        events.contains("start") && events.contains("die"),
-        "{events}"
-    );
+    // Docker's command counts `--until` in whole seconds: what happened in the one that is not over is left out.
+    let past = ["events", "--since", "10m", "--until", "0s"];
+    let of_shop = ["--filter", "container=shop", "--format", "{{.Action}}"];
+    eventually(secs(10), "what happened to it is told", || {
+        let events = bed.docker(1, &[&past[..], &of_shop].concat()).result()?;
+        let told = events.contains("start") && events.contains("die");
+        told.then_some(()).ok_or(events)
+    });
     let pruned = bed.docker(1, &["container", "prune", "-f"]).ok();
     assert!(pruned.contains(id), "{pruned}");
 }
